@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +69,13 @@ def build(
     )
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+Table = tuple[list[str], list[list[str]]]
+"""Header and rows of cells."""
+
+
+def markdown(table: Table) -> str:
     """A Markdown table, first column left, the others right."""
+    header, rows = table
     rule = [":---"] + ["---:"] * (len(header) - 1)
     return "".join("| " + " | ".join(row) + " |\n" for row in (header, rule, *rows))
 
@@ -100,7 +105,7 @@ def bd_rows(summary: Summary, anchor: Curve) -> list[tuple[Curve, Delta | None, 
     return sorted(rows, key=lambda row: row[1].rate if row[1] else float("inf"))
 
 
-def bd_table(summary: Summary, anchor: Curve) -> str:
+def bd_table(summary: Summary, anchor: Curve) -> Table:
     """BD-rate and BD-PSNR of every curve against one anchor."""
     low, high = COMMON_SPAN
     header = [
@@ -127,11 +132,11 @@ def bd_table(summary: Summary, anchor: Curve) -> str:
                 rate_cell(similarity, with_span=False),
             ]
         )
-    return markdown_table(header, rows)
+    return header, rows
 
 
-def readme_table(summary: Summary) -> str:
-    """One row per codec, one column per anchor: the table of the project's front page."""
+def overview_table(summary: Summary) -> Table:
+    """One row per codec, one column per anchor, best first."""
     header = ["codec", *(f"BD-rate against {anchor.title}" for anchor in summary.anchors)]
     by_anchor = [
         {curve.name: whole for curve, whole, _ in bd_rows(summary, anchor)}
@@ -151,7 +156,12 @@ def readme_table(summary: Summary) -> str:
             )
         name = f"**{curve.title}**" if curve.name == "aec" else curve.title
         rows.append([name, *cells])
-    return markdown_table(header, rows) + "\n" + method_note(summary)
+    return header, rows
+
+
+def readme_block(summary: Summary) -> str:
+    """The overview and what its figures mean, as shown on the project's front page."""
+    return markdown(overview_table(summary)) + "\n" + method_note(summary)
 
 
 def method_note(summary: Summary) -> str:
@@ -187,12 +197,12 @@ def mean_tables(summary: Summary) -> str:
             [f"{quality:g}", *(f"{values[i]:.{digits}f}" for _, values, digits in known)]
             for i, quality in enumerate(curve.qualities)
         ]
-        table = markdown_table(["quality", *(name for name, _, _ in known)], rows)
+        table = markdown((["quality", *(name for name, _, _ in known)], rows))
         parts.append(f"### {curve.label}\n\n{curve.note}\n\n{table}")
     return "\n".join(parts)
 
 
-def per_picture_table(summary: Summary) -> str:
+def per_picture_table(summary: Summary) -> Table:
     """BD-rate picture by picture against the first measured anchor, with mean and median."""
     anchor = next((a for a in summary.anchors if not a.published), summary.measured[0])
     names = [curve.name for curve in summary.measured if curve.name != anchor.name]
@@ -214,7 +224,7 @@ def per_picture_table(summary: Summary) -> str:
         folded = [signed(fold(columns[n]), "%") if columns[n] else "n/a" for n in names]
         rows.append([title, *folded])
     header = [f"BD-rate against {anchor.label}", *(labels[name] for name in names)]
-    return markdown_table(header, rows)
+    return header, rows
 
 
 def time_rows(summary: Summary) -> list[tuple[Curve, float, float, float | None]]:
@@ -231,25 +241,25 @@ def time_rows(summary: Summary) -> list[tuple[Curve, float, float, float | None]
     return rows
 
 
-def time_table(summary: Summary) -> str:
-    """Seconds per megapixel and peak memory; empty if nothing was timed."""
+def time_table(summary: Summary) -> Table:
+    """Seconds per megapixel and peak memory; no rows if nothing was timed."""
     rows = [
         [curve.label, f"{encode:.3f}", f"{decode:.3f}", f"{peak:.0f}" if peak else "n/a"]
         for curve, encode, decode, peak in time_rows(summary)
     ]
-    header = ["codec", "encode s/MP", "decode s/MP", "peak MiB"]
-    return markdown_table(header, rows) if rows else ""
+    return ["codec", "encode s/MP", "decode s/MP", "peak MiB"], rows
 
 
 def to_markdown(summary: Summary) -> str:
     """The whole summary as one document."""
-    parts = ["# Benchmark\n", readme_table(summary)]
+    parts = ["# Benchmark\n", readme_block(summary)]
     for anchor in summary.anchors:
-        parts += [f"## Against {anchor.title}\n", bd_table(summary, anchor)]
+        parts += [f"## Against {anchor.title}\n", markdown(bd_table(summary, anchor))]
     times = time_table(summary)
-    if times:
-        parts += ["## Time and memory\n", "Medians over the files timed, on one machine.\n", times]
-    parts += ["## Picture by picture\n", per_picture_table(summary)]
+    if times[1]:
+        parts += ["## Time and memory\n", "Medians over the files timed, on one machine.\n"]
+        parts += [markdown(times)]
+    parts += ["## Picture by picture\n", markdown(per_picture_table(summary))]
     parts += ["## Means per setting\n", mean_tables(summary)]
     return "\n".join(parts)
 
