@@ -15,7 +15,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """All bytes of a file. Raises FileError, naming the file."""
     try:
         return Path(path).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise FileError(f"{path}: {reason(error)}") from error
 
 
@@ -39,13 +39,16 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, *, overwrite: bo
             target.write_bytes(data)  # a device or a pipe has no name to replace
             return
         _replace(target, data, mode)
-    except OSError as error:
+    except FileError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise FileError(f"{path}: cannot be written: {reason(error)}") from error
 
 
-def reason(error: OSError) -> str:
+def reason(error: Exception) -> str:
     """What the operating system says went wrong, without its number and the path."""
-    return error.strerror or str(error) or type(error).__name__
+    said = error.strerror if isinstance(error, OSError) else None
+    return said or str(error) or type(error).__name__
 
 
 def _replace(target: Path, data: bytes, mode: int | None) -> None:

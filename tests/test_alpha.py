@@ -1,0 +1,96 @@
+"""The alpha plane: exactness, literal bytes, refusal of every other body."""
+
+from __future__ import annotations
+
+import time
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from aecodec import alpha as module
+from aecodec.alpha import pack_alpha, unpack_alpha
+from aecodec.errors import FormatError
+
+RAMP = np.add.outer(np.arange(40), np.arange(30)).astype(np.uint8)
+
+
+def pack(rows: bytes) -> bytes:
+    return b"\x01" + zlib.compress(rows)
+
+
+@settings(max_examples=100, deadline=None)
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)))
+def test_any_plane_is_kept_exactly(plane: np.ndarray) -> None:
+    assert np.array_equal(unpack_alpha(pack_alpha(plane), *plane.shape), plane)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (700, 900)])
+def test_planes_of_several_bands(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BAND", 5000)
+    monkeypatch.setattr(module, "_FEED", 100)
+    rng = np.random.default_rng(1)
+    for plane in (rng.integers(0, 256, shape), np.add.outer(*map(np.arange, shape)) // 3):
+        plane = plane.astype(np.uint8)
+        assert np.array_equal(unpack_alpha(pack_alpha(plane), *shape), plane)
+
+
+def test_constant_plane_is_two_bytes() -> None:
+    assert pack_alpha(np.full((5000, 3000), 255, np.uint8)) == b"\x00\xff"
+    assert (unpack_alpha(b"\x00\x80", 2, 3) == 128).all()
+
+
+def test_smooth_plane_is_small() -> None:
+    assert len(pack_alpha(RAMP)) < 60
+
+
+def test_literal_filters() -> None:
+    """One row per filter, worked out by hand from the document."""
+    rows = bytes([0, 10, 20, 1, 5, 250, 2, 1, 2, 3, 1, 255])
+    assert unpack_alpha(pack(rows), 4, 2).tolist() == [[10, 20], [5, 255], [6, 1], [7, 1]]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "unknown way"),
+        (b"\x00", "unknown way"),
+        (b"\x00\x01\x02", "unknown way"),
+        (b"\x02abc", "unknown way"),
+        (b"\x01", "too short"),
+        (b"\x01not zlib", "cannot be inflated"),
+        (pack(bytes(11)), "too short"),
+        (pack(bytes(13)), "too long"),
+        (pack(bytes(12))[:-1], "does not end"),
+        (pack(bytes(12))[:-1] + b"\x77", "cannot be inflated"),
+        (pack(bytes(12)) + b"x", "does not end"),
+        (pack(b"\x04" + bytes(11)), "unknown filter 4"),
+    ],
+)
+def test_refusals(body: bytes, message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        unpack_alpha(body, 4, 2)
+
+
+def test_bomb_is_not_inflated() -> None:
+    bomb = pack(bytes(20_000_000))
+    start = time.perf_counter()
+    with pytest.raises(FormatError, match="too long"):
+        unpack_alpha(bomb, 4, 2)
+    with pytest.raises(FormatError, match="too short"):
+        unpack_alpha(bomb[:1000], 16384, 16384)
+    assert time.perf_counter() - start < 0.1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=60))
+def test_random_bodies_never_crash(body: bytes) -> None:
+    for data in (body, b"\x01" + body):
+        try:
+            plane = unpack_alpha(data, 4, 2)
+        except FormatError:
+            continue
+        assert plane.shape == (4, 2)
