@@ -64,6 +64,9 @@ def _bracket(sizes: dict[float, int], target: int, low: float, high: float) -> t
 
 
 def _guess(sizes: dict[float, int], target: int, low: float, high: float) -> float:
+    nearest = min(sizes, key=lambda quality: abs(sizes[quality] - target), default=low)
+    if nearest in sizes and abs(sizes[nearest] / target - 1.0) <= TOLERANCE:
+        return nearest
     left, right = _bracket(sizes, target, low, high)
     if left not in sizes or right not in sizes or left >= right:
         # Outside what was measured: go to the end first, it may already be too large or small.

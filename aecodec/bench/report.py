@@ -10,6 +10,7 @@ import base64
 import html
 import io
 import json
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -102,6 +103,8 @@ def html_table(table: Table) -> str:
     def cell(text: str) -> str:
         bold = text.startswith("**") and text.endswith("**")
         escaped = html.escape(text.strip("*") if bold else text)
+        # The span of a BD-rate goes on a line of its own where the page is narrow.
+        escaped = re.sub(r" (\([\d.]+\u2013[\d.]+\))", r' <span class="span">\1</span>', escaped)
         return f"<strong>{escaped}</strong>" if bold else escaped
 
     header, rows = table
