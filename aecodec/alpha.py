@@ -89,9 +89,11 @@ class _Inflater:
 
     def finish(self) -> None:
         """Check that the stream ends here, checksum and all, and that nothing follows it."""
-        while not self.stream.eof and (self.view or self.stream.unconsumed_tail):
+        while not self.stream.eof:
             if self._step(1):
                 raise FormatError("the alpha plane is too long for the picture")
+            if not self.view and not self.stream.unconsumed_tail:
+                break
         if not self.stream.eof or self.stream.unused_data or self.view:
             raise FormatError("the alpha plane does not end where it should")
 

@@ -25,13 +25,7 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import (
-    Image,
-    PngImagePlugin,
-    TiffImagePlugin,
-    TiffTags,
-    UnidentifiedImageError,
-)
+from PIL import Image, PngImagePlugin, TiffImagePlugin, TiffTags, UnidentifiedImageError
 
 from aecodec import files
 from aecodec.errors import AecError, LimitError, PictureError
@@ -236,15 +230,22 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 def _check_kind(image: Image.Image, first_frame: bool) -> None:
     """Refuse what would lose more than the codec is asked to lose."""
     # The other pictures in a phone's multi-picture JPEG are previews, not frames.
-    frames = 1 if image.format == "MPO" or first_frame else getattr(image, "n_frames", 1)
+    frames = 1 if image.format == "MPO" or first_frame else _frames(image)
     if frames > 1:
         raise PictureError(f"animations and multi-page files are not handled ({frames} frames)")
     if image.mode not in _MODES:
-        refusal = f"pictures of mode {image.mode} are not handled; convert to RGB first"
-        raise PictureError(_REFUSED.get(image.mode.split(";")[0], refusal))
+        other = f"pictures of mode {image.mode} are not handled; convert to RGB first"
+        raise PictureError(_REFUSED.get(image.mode.split(";")[0], other))
     # Pillow cuts 16-bit colour down without a word; the decoder's arguments give it away.
     if any(_is_deep(tile[3]) for tile in getattr(image, "tile", ())):
         raise PictureError(_REFUSED["I"])
+
+
+def _frames(image: Image.Image) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception as error:  # counting reads on into the file
+        raise PictureError(f"cannot be read: {error}") from error
 
 
 def _is_deep(arguments: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from aecodec import container, picture
@@ -42,15 +45,15 @@ def test_limits_are_those_of_the_file_format() -> None:
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tiff"])
 def test_modes_survive_files(mode: str, suffix: str, tmp_path: Path) -> None:
     grey = mode[0] == "L"
-    given = Picture(RGB[..., 0] if grey else RGB, ALPHA if mode[-1] == "A" else None)
-    save(given, tmp_path / f"a{suffix}")
+    kept = Picture(RGB[..., 0] if grey else RGB, ALPHA if mode[-1] == "A" else None)
+    save(kept, tmp_path / f"a{suffix}")
     back = load(tmp_path / f"a{suffix}")
-    expected = given.pixels
+    expected = kept.pixels
     if grey and suffix == ".webp":  # WebP knows no grey
-        expected = np.dstack([given.pixels] * 3)
+        expected = np.dstack([kept.pixels] * 3)
     assert np.array_equal(back.pixels, expected)
-    assert (back.alpha is None) == (given.alpha is None)
-    assert given.alpha is None or np.array_equal(back.alpha, given.alpha)  # type: ignore[arg-type]
+    assert (back.alpha is None) == (kept.alpha is None)
+    assert kept.alpha is None or np.array_equal(back.alpha, kept.alpha)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
@@ -239,30 +242,30 @@ def test_damaged_exif_does_not_refuse_the_pixels() -> None:
 def test_metadata_is_written_back(suffix: str, tmp_path: Path) -> None:
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = oriented(1).removeprefix(b"Exif\0\0")
-    given = Picture(RGB, None, icc, exif, XMP.replace(b"6", b"1"))
-    save(given, tmp_path / f"a{suffix}")
+    kept = Picture(RGB, None, icc, exif, XMP.replace(b"6", b"1"))
+    save(kept, tmp_path / f"a{suffix}")
     back = load(tmp_path / f"a{suffix}")
-    assert (back.icc, back.xmp) == (given.icc, given.xmp)
+    assert (back.icc, back.xmp) == (kept.icc, kept.xmp)
     assert suffix == ".tif" or (back.exif is not None and b"maker" in back.exif)
-    info = to_image(given).info
+    info = to_image(kept).info
     assert set(info) == {"icc_profile", "exif", "xmp"}
 
 
 def test_save_refusals(tmp_path: Path) -> None:
-    given = Picture(RGB, ALPHA)
+    kept = Picture(RGB, ALPHA)
     for name, message in (("a.jpg", "cannot hold alpha"), ("a.ppm", "alpha"), ("a.x", "suffix")):
         with pytest.raises(PictureError, match=message) as caught:
-            save(given, tmp_path / name)
+            save(kept, tmp_path / name)
         assert name in str(caught.value)
     with pytest.raises(PictureError, match="cannot write NOPE"):
-        save(given, io.BytesIO(), "nope")
+        save(kept, io.BytesIO(), "nope")
     with pytest.raises(PictureError, match="suffix"):
-        save(given, io.BytesIO())
+        save(kept, io.BytesIO())
     long = Picture(RGB, None, None, oriented(1)[6:] + bytes(70000))
     with pytest.raises(PictureError, match="cannot be written as JPEG"):
         save(long, tmp_path / "a.jpg")
     with pytest.raises(FileError, match="none"):
-        save(given, tmp_path / "none" / "a.png")
+        save(kept, tmp_path / "none" / "a.png")
     assert not list(tmp_path.iterdir())
 
 
@@ -273,3 +276,20 @@ def test_save_to_open_file_and_formats_without_grey() -> None:
         back = load(out.getvalue())
         assert np.array_equal(back.pixels, np.dstack([ALPHA] * 3))
         assert alpha is None or np.array_equal(back.alpha, alpha)  # type: ignore[arg-type]
+
+
+SEEDS = [
+    encoded(Image.fromarray(RGB), format, exif=oriented(6))
+    for format in ("PNG", "JPEG", "TIFF", "WEBP", "AVIF")
+] + [encoded(Image.fromarray(RGB), format) for format in ("GIF", "BMP", "PPM", "TGA", "JPEG2000")]
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(SEEDS), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255))))
+def test_damaged_files_are_refused_or_read(seed: bytes, changes: list[tuple[float, int]]) -> None:
+    damaged = bytearray(seed)
+    for place, value in changes:
+        damaged[int(place * (len(seed) - 1))] = value
+    with contextlib.suppress(AecError):
+        load(bytes(damaged), max_pixels=10**6)

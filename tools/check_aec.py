@@ -1,0 +1,143 @@
+"""Check .aec files against docs/format.md, without the package: python check_aec.py FILE...
+
+Prints the structure of each file, or one line that says which rule it breaks. Exit status 0 when
+every file keeps the rules, 1 otherwise. Payloads are not decoded: that needs the model.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+
+NAMES = {0x81: "ICC", 0x82: "EXIF", 0x83: "XMP", 0x01: "ALPHA", 0x02: "TILE"}
+
+
+class Refused(Exception):
+    """The file breaks a rule; the message says which."""
+
+
+class Bytes:
+    """A cursor over the file that never reads past its end."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, count: int) -> bytes:
+        if count > len(self.data) - self.at:
+            raise Refused(f"cut short: {count} bytes expected at byte {self.at}")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self, count: int) -> int:
+        return int.from_bytes(self.take(count), "little")
+
+    def varint(self, longest: int) -> int:
+        start, value = self.at, 0
+        while True:
+            byte = self.number(1)
+            value += (byte & 0x7F) << (7 * (self.at - start - 1))
+            if byte < 0x80:
+                break
+            if self.at - start == longest:
+                raise Refused(f"varint of more than {longest} bytes at byte {start}")
+        if byte == 0 and self.at - start > 1:
+            raise Refused(f"varint not canonical at byte {start}")
+        return value
+
+
+def check_head(file: Bytes, report: list[str]) -> tuple[int, bool, int, int, int]:
+    """(tiles, alpha expected, width, height, CRC-32 of the head)."""
+    if file.data[:4] != b"\x89AEC":
+        raise Refused("not an .aec file")
+    file.take(4)
+    version = file.number(1)
+    if version != 1:
+        raise Refused(f"version {version} is not 1")
+    model, kind = file.take(4).hex(), file.number(1)
+    width, height = file.varint(3) + 1, file.varint(3) + 1
+    quality = file.number(2)
+    computed = zlib.crc32(file.data[: file.at])
+    if file.number(4) != computed:
+        raise Refused("CRC-32 of the head does not match")
+    colour, alpha, code = kind & 3, bool(kind & 4), kind >> 4
+    if colour > 1 or kind & 8 or code > 7:
+        raise Refused(f"reserved value in kind 0x{kind:02x}")
+    if width > 65535 or height > 65535 or quality > 10000:
+        raise Refused(f"{width}x{height} at quality {quality / 100:g} is outside the limits")
+    side = 64 << code if code else 65535
+    if min(side, width) * min(side, height) > 2**25:
+        raise Refused("a tile has more than 2^25 pixels")
+    tiles = -(-width // side) * -(-height // side)
+    if tiles * 11 > len(file.data) - file.at:
+        raise Refused(f"{tiles} tiles do not fit in the {len(file.data) - file.at} bytes left")
+    text = ("grey", "RGB")[colour] + (" with alpha" if alpha else "")
+    report.append(f"head: {width}x{height} {text}, quality {quality / 100:g}, model {model}")
+    report.append(f"tiles: {tiles}" + (f" of side {side}" if code else ""))
+    return tiles, alpha, width, height, computed
+
+
+def check_chunks(file: Bytes, report: list[str]) -> None:
+    """Frame, order, number and checksums of all chunks up to the end of the file."""
+    tiles, alpha, width, height, seed = check_head(file, report)
+    seen: list[int] = []
+    while file.at < len(file.data):
+        start = file.at
+        kind = file.number(1)
+        body = file.take(file.varint(5))
+        computed = zlib.crc32(file.data[start : file.at], seed)
+        name = f"{NAMES.get(kind, f'type 0x{kind:02x}')} at byte {start}"
+        if file.number(4) != computed:
+            raise Refused(f"CRC-32 does not match: {name}")
+        if kind < 0x80 and kind not in NAMES:
+            raise Refused(f"unknown critical chunk: {name}")
+        if kind != 2 and kind in seen:
+            raise Refused(f"repeated: {name}")
+        if (kind != 2 and 2 in seen) or (kind >= 0x80 and 1 in seen) or seen.count(2) == tiles:
+            raise Refused(f"out of order: {name}")
+        if (kind == 1 and not alpha) or (kind == 2 and alpha and 1 not in seen):
+            raise Refused(f"ALPHA chunk and kind do not agree: {name}")
+        if len(body) < (5 if kind == 2 else 1) or (kind >= 0x80 and len(body) > 2**24):
+            raise Refused(f"length {len(body)} not allowed: {name}")
+        if kind == 1:
+            check_alpha(body, width, height)
+        detail = f", symbols {body[3::-1].hex()}" if kind == 2 else ""
+        report.append(f"{name}: {len(body)} bytes{detail}")
+        seen.append(kind)
+    if seen.count(2) != tiles:
+        raise Refused(f"{seen.count(2)} of {tiles} tiles")
+
+
+def check_alpha(body: bytes, width: int, height: int) -> None:
+    """The plane inflates to the size of the picture and uses known filters."""
+    if body[0] == 0 and len(body) == 2:
+        return
+    if body[0] != 1:
+        raise Refused("alpha: unknown method")
+    inflate, size = zlib.decompressobj(), height * (width + 1)
+    try:
+        rows = inflate.decompress(body[1:], size + 1)
+    except zlib.error as error:
+        raise Refused(f"alpha: {error}") from error
+    if len(rows) != size or not inflate.eof or inflate.unused_data:
+        raise Refused("alpha: does not inflate to the size of the picture")
+    if max(rows[:: width + 1]) > 3:
+        raise Refused("alpha: unknown filter")
+
+
+def main(paths: list[str]) -> int:
+    status = 0
+    for path in paths:
+        report: list[str] = []
+        try:
+            with open(path, "rb") as stream:
+                check_chunks(Bytes(stream.read()), report)
+        except (Refused, OSError) as error:
+            print(f"{path}: refused: {error}", file=sys.stderr)
+            status = 1
+        else:
+            print(f"{path}: ok", *report, sep="\n  ")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]) if len(sys.argv) > 1 else "usage: check_aec.py FILE...")
