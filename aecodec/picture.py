@@ -178,11 +178,11 @@ def save(
     `format` is Pillow's name of it; by default the suffix of the path decides. `options` go to
     Pillow. Metadata is written where the format can hold it. Raises PictureError or FileError.
     """
-    name = f"{os.fspath(target)}: " if isinstance(target, str | os.PathLike) else ""
+    path = os.fspath(target) if isinstance(target, str | os.PathLike) else ""
     try:
-        data = _encode(picture, format or _format_of(name.removesuffix(": ")), options)
+        data = _encode(picture, format or _format_of(path), options)
     except PictureError as error:
-        raise PictureError(f"{name}{error}") from error
+        raise PictureError(f"{path}: {error}" if path else str(error)) from error
     if isinstance(target, str | os.PathLike):
         files.write_atomically(target, data, overwrite=overwrite)
     else:
