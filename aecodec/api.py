@@ -1,0 +1,140 @@
+"""The public functions; `import aecodec` gives them without importing this module at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from aecodec import container, files
+from aecodec.errors import AecError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL import Image
+
+PathLike = str | os.PathLike[str]
+Metadata = Literal["all", "icc", "none"]
+
+
+@dataclass(frozen=True)
+class Info:
+    """What an .aec file says of itself; no weights are needed to read it.
+
+    mode: Pillow's name (L, LA, RGB, RGBA). bpp: bits per pixel of the whole file. tile: side
+    in pixels, 0 for a single tile. chunks: (name, bytes of the body) in file order.
+    """
+
+    width: int
+    height: int
+    mode: str
+    quality: float
+    model: str
+    version: int
+    bytes: int
+    bpp: float
+    tile: int
+    tiles: int
+    chunks: tuple[tuple[str, int], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as plain values, fit for JSON."""
+        return dataclasses.asdict(self)
+
+
+def encode(
+    image: Image.Image | npt.NDArray[np.uint8],
+    quality: float = 75.0,
+    *,
+    metadata: Metadata = "all",
+    threads: int = 0,
+) -> bytes:
+    """Compress a PIL image or a uint8 array (HxW, HxWx1..4) to the bytes of an .aec file.
+
+    quality: 0..100, higher is better, continuous. metadata: which of ICC profile, EXIF and
+    XMP to keep. threads: 0 for all cores. Raises AecError.
+    """
+    from PIL import Image
+
+    from aecodec import codec, picture
+
+    source = (
+        picture.from_image(image) if isinstance(image, Image.Image) else picture.from_array(image)
+    )
+    return codec.encode_picture(source, quality, metadata=metadata, threads=threads)
+
+
+def decode(
+    data: bytes, *, max_pixels: int = container.MAX_PIXELS, threads: int = 0
+) -> Image.Image:
+    """The picture in the bytes of an .aec file, with its metadata in `info`. Raises AecError."""
+    from aecodec import codec, picture
+
+    return picture.to_image(codec.decode_file(data, max_pixels=max_pixels, threads=threads))
+
+
+def info(data: bytes) -> Info:
+    """Read the head and the chunk table of an .aec file. Raises AecError."""
+    header = container.read_header(data)
+    chunks = container.walk(data)
+    mode = header.colour.name.replace("GREY", "L") + ("A" if header.alpha else "")
+    return Info(
+        width=header.width,
+        height=header.height,
+        mode=mode,
+        quality=header.quality / 100,
+        model=header.model_id.hex(),
+        version=container.VERSION,
+        bytes=len(data),
+        bpp=len(data) * 8 / (header.width * header.height),
+        tile=header.tile,
+        tiles=header.tile_count,
+        chunks=tuple((chunk.name, chunk.length) for chunk in chunks),
+    )
+
+
+def compress(
+    source: PathLike,
+    target: PathLike,
+    quality: float = 75.0,
+    *,
+    metadata: Metadata = "all",
+    overwrite: bool = True,
+    threads: int = 0,
+) -> None:
+    """Compress a picture file to an .aec file, which appears only when it is complete.
+
+    Raises AecError, whose message names the file.
+    """
+    from aecodec import codec, picture
+
+    loaded = picture.load(source)
+    try:
+        data = codec.encode_picture(loaded, quality, metadata=metadata, threads=threads)
+    except AecError as error:
+        raise type(error)(f"{os.fspath(source)}: {error}") from error
+    files.write_atomically(target, data, overwrite=overwrite)
+
+
+def decompress(
+    source: PathLike,
+    target: PathLike,
+    *,
+    overwrite: bool = True,
+    max_pixels: int = container.MAX_PIXELS,
+    threads: int = 0,
+) -> None:
+    """Write the picture of an .aec file in the format that the target's suffix names.
+
+    Raises AecError, whose message names the file.
+    """
+    from aecodec import codec, picture
+
+    data = files.read_bytes(source)
+    try:
+        decoded = codec.decode_file(data, max_pixels=max_pixels, threads=threads)
+    except AecError as error:
+        raise type(error)(f"{os.fspath(source)}: {error}") from error
+    picture.save(decoded, target, overwrite=overwrite)

@@ -1,0 +1,318 @@
+"""The pipeline both ways; every stage is in a module of its own.
+
+    encode: pixels -> g_a -> u -> h_a -> z -> coded; u -> four steps (prior, round, code)
+            -> payload -> container
+    decode: container -> payload -> z -> four steps (prior, decode) -> y_hat -> g_s -> pixels
+
+A picture larger than SINGLE_TILE_PIXELS is cut into tiles. Each tile is coded on its own, but
+the transforms read HALO pixels over its edges, so that the picture has no seams.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from aecodec import alpha, container
+from aecodec.container import AecFile, Colour, Header, Tile
+from aecodec.entropy import SYMBOL_LIMIT, SymbolDecoder, SymbolEncoder, TableSet
+from aecodec.errors import FormatError, LimitError, SymbolError
+from aecodec.picture import Picture
+from aecodec.prior import MAX_QUALITY, MEAN_UNITS, Z_LIMIT, Prior, PriorTables, gather
+from aecodec.transforms import OnnxNetworks, default_threads
+from aecodec.weights import Weights, default_id, open_weights
+
+Float = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+T, R = TypeVar("T"), TypeVar("R")
+
+ALIGN = 64  # pixels per hyper-latent: what is coded is padded to multiples of this
+LATENT = 16  # pixels per latent
+TILE = 1024  # side of the tiles of a large picture
+SINGLE_TILE_PIXELS = 3 * 2**20  # larger pictures are tiled
+HALO = 128  # pixels that the transforms see beyond a tile; above their reach of 104
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One model, ready to code: networks and frozen tables."""
+
+    weights: Weights
+    networks: OnnxNetworks
+    prior: PriorTables
+    y_tables: TableSet
+    z_tables: TableSet
+    z_channels: int
+
+    def at(self, quality: int, grey: bool) -> Prior:
+        """The probability model at a quality in hundredths."""
+        return Prior(self.prior, self.networks, quality, grey)
+
+    def z_index(self, shape: tuple[int, ...], quality: int) -> npt.NDArray[np.int64]:
+        """Table of every element of z (Z,h,w), flattened: one row of tables per bucket."""
+        buckets = len(self.z_tables.sizes) // self.z_channels
+        bucket = (quality * (buckets - 1) + MAX_QUALITY // 2) // MAX_QUALITY
+        channel = np.arange(self.z_channels) + bucket * self.z_channels
+        return np.repeat(channel, shape[1] * shape[2])
+
+
+_opening = threading.Lock()
+
+
+def open_model(model_id: str = "", threads: int = 0) -> Model:
+    """The model of an id (default: the one new files use), opened once per thread count.
+
+    Raises ModelError when it is not installed or damaged.
+    """
+    with _opening:
+        return _open_model(model_id or default_id(), threads or default_threads())
+
+
+@functools.lru_cache(maxsize=8)
+def _open_model(model_id: str, threads: int) -> Model:
+    weights = open_weights(model_id)
+    t = weights.tensors("tables")
+    prior = PriorTables(
+        *(t[name].astype(np.int64) for name in ("gain", "inverse", "shift", "vector")),
+        luma=t["luma"].astype(bool),
+        levels=len(t["y_sizes"]),
+    )
+    networks = OnnxNetworks(weights.folder, weights.tensors("vectors"), threads)
+    return Model(
+        weights,
+        networks,
+        prior,
+        TableSet(t["y_frequencies"], t["y_sizes"], skip_first=True),
+        TableSet(t["z_frequencies"], t["z_sizes"], skip_first=False),
+        z_channels=int(weights.manifest["config"]["Z"]),
+    )
+
+
+class Checksum:
+    """CRC-32 of all symbols of a tile in coding order, as 16-bit little-endian integers."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self, symbols: npt.NDArray[np.integer]) -> None:
+        """Take in the next symbols (n,)."""
+        self.value = zlib.crc32(symbols.astype("<i2").tobytes(), self.value)
+
+
+def encode_tile(model: Model, u: Float, quality: int, grey: bool) -> Tile:
+    """Code one tile's latent u (M,h,w), h and w multiples of 4."""
+    coder, checksum = SymbolEncoder(), Checksum()
+    prior = model.at(quality, grey)
+    z_float = np.rint(model.networks.hyper_analysis(u, quality))
+    z = np.clip(np.nan_to_num(z_float), -Z_LIMIT, Z_LIMIT).astype(np.int32)
+    coder.put(z.ravel(), model.z_index(z.shape, quality), model.z_tables)
+    checksum.add(z.ravel())
+    y = u * prior.steps_per_u()[:, None, None]
+
+    def exchange(step: int, mean: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
+                 ) -> npt.NDArray[np.int32]:  # fmt: skip
+        r = np.rint(gather(step, y, prior.channels) - mean / MEAN_UNITS)
+        symbols = np.clip(np.nan_to_num(r), -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int32)
+        symbols[index == 0] = 0  # the certain zero is not coded
+        coder.put(symbols, index, model.y_tables)
+        checksum.add(symbols)
+        return symbols
+
+    prior.run(z, exchange)
+    return Tile(checksum.value, coder.finish())
+
+
+def decode_tile(model: Model, tile: Tile, size: tuple[int, int], quality: int, grey: bool) -> Float:
+    """y_hat (M,h,w) in natural units of one tile; size is its padded (height, width) in pixels.
+
+    Raises SymbolError when the symbols are not those that were written.
+    """
+    coder, checksum = SymbolDecoder(tile.payload), Checksum()
+    prior = model.at(quality, grey)
+    shape = (model.z_channels, size[0] // ALIGN, size[1] // ALIGN)
+    z = coder.get(model.z_index(shape, quality), model.z_tables)
+    checksum.add(z)
+
+    def exchange(step: int, mean: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
+                 ) -> npt.NDArray[np.int32]:  # fmt: skip
+        symbols = coder.get(index, model.y_tables)
+        checksum.add(symbols)
+        return symbols
+
+    y_hat = prior.run(z.reshape(shape), exchange)
+    if checksum.value != tile.checksum:
+        raise SymbolError(
+            "the decoded symbols do not match their checksum: this decoder is out of step "
+            "with the encoder (a damaged model, or a defect worth reporting)"
+        )
+    return (y_hat * (model.networks.inverse_gain(quality) / MEAN_UNITS)).astype(np.float32)
+
+
+def padded(length: int) -> int:
+    """Smallest multiple of ALIGN that is not below length."""
+    return -(-length // ALIGN) * ALIGN
+
+
+def _window(pixels: Pixels, box: Box) -> Pixels:
+    """Pixels (H,W,3) of a box that may reach over the right and bottom edge (replicated)."""
+    left, top, right, bottom = box
+    cut = pixels[top : min(bottom, pixels.shape[0]), left : min(right, pixels.shape[1])]
+    if cut.ndim == 2:
+        cut = np.repeat(cut[..., None], 3, axis=2)
+    missing = (bottom - top - cut.shape[0], right - left - cut.shape[1])
+    return np.pad(cut, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
+
+
+def _grow(box: Box, halo: int, width: int, height: int) -> Box:
+    """A tile's box padded to ALIGN and grown by a halo inside the padded picture."""
+    left, top, right, bottom = box
+    return (
+        max(0, left - halo),
+        max(0, top - halo),
+        min(padded(width), padded(right) + halo),
+        min(padded(height), padded(bottom) + halo),
+    )
+
+
+def _map(function: Callable[[T], R], items: Iterable[T], parallel: bool, workers: int) -> Iterator[R]:
+    """map, on a few threads if asked: the networks and the coder release the interpreter."""
+    if not parallel or workers < 2:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(function, items)
+
+
+def encode_picture(
+    picture: Picture, quality: float = 75.0, *, metadata: str = "all", threads: int = 0
+) -> bytes:
+    """The bytes of an .aec file.
+
+    quality: 0 (small) to 100 (good), continuous in hundredths. metadata: "all", "icc" or
+    "none". threads: 0 takes the cores of the machine; the bytes do not depend on it. Raises
+    FormatError for a quality out of range, LimitError, ModelError.
+    """
+    if not 0 <= quality <= 100:  # also refuses NaN
+        raise FormatError(f"quality {quality:g} is not between 0 and 100")
+    if metadata not in ("all", "icc", "none"):
+        raise FormatError(f"metadata must be all, icc or none, not {metadata!r}")
+    threads = threads or default_threads()
+    model = open_model(threads=threads)
+    height, width = picture.pixels.shape[:2]
+    if max(height, width) > container.MAX_SIDE:
+        raise LimitError(f"{width}x{height}: sides must be 1 to {container.MAX_SIDE} pixels")
+    colour = Colour.GREY if picture.pixels.ndim == 2 else Colour.RGB
+    header = Header(
+        model.weights.id,
+        colour,
+        picture.alpha is not None,
+        width,
+        height,
+        round(quality * 100),
+        tile=TILE if width * height > SINGLE_TILE_PIXELS else 0,
+    )
+
+    def encode_box(box: Box) -> Tile:
+        grown = _grow(box, HALO, width, height)
+        u = model.networks.analysis(_window(picture.pixels, grown), header.quality)
+        rows, columns = _inner(box, grown)
+        u = np.ascontiguousarray(u[:, rows, columns])
+        return encode_tile(model, u, header.quality, colour is Colour.GREY)
+
+    tiles = tuple(_map(encode_box, header.boxes, header.tile_count > 1, threads))
+    return container.write(
+        AecFile(
+            header,
+            tiles,
+            alpha=None if picture.alpha is None else alpha.pack_alpha(picture.alpha),
+            icc=picture.icc if metadata != "none" else None,
+            exif=picture.exif if metadata == "all" else None,
+            xmp=picture.xmp if metadata == "all" else None,
+        )
+    )
+
+
+def _inner(box: Box, grown: Box) -> tuple[slice, slice]:
+    """Where the padded tile lies in its grown window, in latents: (rows, columns)."""
+    left, top = (box[0] - grown[0]) // LATENT, (box[1] - grown[1]) // LATENT
+    width = (padded(box[2]) - box[0]) // LATENT
+    height = (padded(box[3]) - box[1]) // LATENT
+    return slice(top, top + height), slice(left, left + width)
+
+
+def decode_file(
+    data: bytes, *, max_pixels: int = container.MAX_PIXELS, threads: int = 0
+) -> Picture:
+    """The picture in the bytes of an .aec file.
+
+    Raises FormatError, ChecksumError, UnsupportedError, LimitError, ModelError, SymbolError.
+    """
+    file = container.read(data, max_pixels)
+    header = file.header
+    threads = threads or default_threads()
+    model = open_model(header.model_id.hex(), threads)
+    plane = None
+    if file.alpha is not None:
+        plane = alpha.unpack_alpha(file.alpha, header.height, header.width)
+    pixels = _decode_pixels(model, header, [t for t in file.tiles if t is not None], threads)
+    return Picture(pixels, plane, file.icc, file.exif, file.xmp)
+
+
+def _decode_pixels(model: Model, header: Header, tiles: list[Tile], threads: int) -> Pixels:
+    """All tiles, decoded row by row: only three rows of latents are held at a time."""
+    grey = header.colour is Colour.GREY
+    shape = (header.height, header.width) if grey else (header.height, header.width, 3)
+    pixels = np.empty(shape, np.uint8)
+    boxes = list(header.boxes)
+    parallel = header.tile_count > 1
+
+    def decode(item: tuple[Tile, Box]) -> Float:
+        tile, (left, top, right, bottom) = item
+        size = (padded(bottom) - top, padded(right) - left)
+        return decode_tile(model, tile, size, header.quality, grey)
+
+    def row(index: int) -> Float | None:
+        if not 0 <= index < header.rows:
+            return None
+        part = slice(index * header.columns, (index + 1) * header.columns)
+        return np.concatenate(
+            list(_map(decode, zip(tiles[part], boxes[part], strict=True), parallel, threads)), 2
+        )
+
+    above, here = None, row(0)
+    for index in range(header.rows):
+        below = row(index + 1)
+        margin = HALO // LATENT
+        rows = [r for r in (None if above is None else above[:, -margin:], here,
+                            None if below is None else below[:, :margin]) if r is not None]  # fmt: skip
+        y_hat = np.concatenate(rows, 1) if len(rows) > 1 else rows[0]
+        skipped = 0 if above is None else margin * LATENT
+
+        def paint(box: Box, y_hat: Float = y_hat, skipped: int = skipped) -> None:
+            left, top, right, bottom = box
+            start, stop = max(0, left - HALO), min(padded(header.width), padded(right) + HALO)
+            part = np.ascontiguousarray(y_hat[:, :, start // LATENT : stop // LATENT])
+            x_hat = model.networks.synthesis(part, header.quality)
+            x_hat = x_hat[skipped : skipped + bottom - top, left - start : right - start]
+            target = pixels[top:bottom, left:right]
+            target[:] = _to_grey(x_hat) if grey else x_hat
+
+        row_boxes = boxes[index * header.columns : (index + 1) * header.columns]
+        for _ in _map(paint, row_boxes, parallel, threads):
+            pass
+        above, here = here, below
+    return pixels
+
+
+def _to_grey(x_hat: Pixels) -> Pixels:
+    """Mean of the three planes, rounded half up: (H,W,3) -> (H,W)."""
+    return ((x_hat.astype(np.uint16).sum(2) * 2 + 3) // 6).astype(np.uint8)

@@ -1,0 +1,166 @@
+"""Integer symbols <-> bytes. The only module that knows the range coder (constriction).
+
+A `TableSet` holds frozen integer frequency tables, each summing to 2^24 (constriction's
+precision, so it takes them as they are). Symbols come as arrays with the index of the table
+each one is coded with; they are grouped by table, so the coder is called once per table and
+not once per symbol. Table index 0 of an open set is the "certain zero": nothing is coded.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import constriction
+import numpy as np
+import numpy.typing as npt
+
+from aecodec.errors import FormatError
+
+Ints = npt.NDArray[np.integer]
+PRECISION = 24  # bits; every table sums to 2^24
+ESCAPE_BITS = 16  # a value outside its table is coded as an escape and these raw bits
+SYMBOL_LIMIT = 32000  # |symbol| never exceeds this, so 16-bit integers hold it
+
+_ESCAPE = constriction.stream.model.Uniform(1 << ESCAPE_BITS)
+
+
+@dataclass(frozen=True)
+class TableSet:
+    """Frozen frequency tables.
+
+    frequencies: all tables one after the other; sizes (T,): entries of each. Table t codes
+    the values -radius..radius with radius = sizes // 2 if it is closed (odd size) or
+    (sizes - 1) // 2 if its last entry is the escape (even size). `skip_first` marks sets
+    whose table 0 codes nothing and stands for the value 0.
+    """
+
+    frequencies: npt.NDArray[np.uint32]
+    sizes: npt.NDArray[np.int32]
+    skip_first: bool
+
+    @functools.cached_property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """(T + 1,) offsets of the tables in `frequencies`."""
+        return np.concatenate([[0], np.cumsum(self.sizes.astype(np.int64))])
+
+    @functools.cached_property
+    def _models(self) -> dict[int, object]:
+        return {}
+
+    def radius(self, table: int) -> int:
+        """Largest absolute value that table can code without an escape."""
+        return (int(self.sizes[table]) - 1) // 2
+
+    def is_open(self, table: int) -> bool:
+        """Whether the table has an escape entry."""
+        return int(self.sizes[table]) % 2 == 0
+
+    def model(self, table: int) -> object:
+        """The coder's model of a table, built on first use (safe to race: equal values)."""
+        model = self._models.get(table)
+        if model is None:
+            counts = self.frequencies[self.starts[table] : self.starts[table + 1]]
+            # Integers below 2^24 divided by 2^24: exact in float64, the same everywhere.
+            p = counts.astype(np.float64) / (1 << PRECISION)
+            model = constriction.stream.model.Categorical(p, perfect=False)
+            self._models[table] = model
+        return model
+
+
+    def bits(self, symbols: Ints, index: Ints) -> float:
+        """Ideal code length in bits of symbols (n,) coded with tables index (n,)."""
+        total = 0.0
+        for table in np.unique(index):
+            if table == 0 and self.skip_first:
+                continue
+            radius = self.radius(int(table))
+            group = symbols[index == table].astype(np.int64)
+            outside = np.abs(group) > radius
+            entry = np.where(outside, 2 * radius + 1, group + radius) + self.starts[table]
+            total += float((PRECISION - np.log2(self.frequencies[entry])).sum())
+            total += ESCAPE_BITS * int(outside.sum())
+        return total
+
+
+def _groups(index: Ints, tables: TableSet) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """Stable order of the elements by table, and how many each table has."""
+    order = np.argsort(index, kind="stable")
+    return order, np.bincount(index, minlength=len(tables.sizes)).astype(np.int64)
+
+
+class SymbolEncoder:
+    """Collects symbols and gives one byte string."""
+
+    def __init__(self) -> None:
+        self._coder = constriction.stream.queue.RangeEncoder()
+
+    def put(self, symbols: Ints, index: Ints, tables: TableSet) -> None:
+        """Code symbols (n,) with tables index (n,).
+
+        Escaped values follow after all groups. Raises OverflowError beyond SYMBOL_LIMIT.
+        """
+        if symbols.size and int(np.abs(symbols).max()) > SYMBOL_LIMIT:
+            raise OverflowError("symbol out of range")
+        order, counts = _groups(index, tables)
+        values = symbols[order].astype(np.int32)
+        escaped: list[npt.NDArray[np.int32]] = []
+        start = 0
+        for table in np.flatnonzero(counts):
+            group = values[start : start + counts[table]]
+            start += int(counts[table])
+            if table == 0 and tables.skip_first:
+                continue
+            radius = tables.radius(int(table))
+            coded = group + radius
+            if tables.is_open(int(table)):
+                outside = np.abs(group) > radius
+                if outside.any():
+                    far = group[outside]
+                    escaped.append((np.abs(far) - radius - 1) * 2 + (far < 0))
+                    coded[outside] = 2 * radius + 1
+            self._coder.encode(coded, tables.model(int(table)))
+        if escaped:
+            self._coder.encode(np.concatenate(escaped).astype(np.int32), _ESCAPE)
+
+    def finish(self) -> bytes:
+        """The payload; trailing zero bytes are dropped (the decoder puts them back)."""
+        words = self._coder.get_compressed().astype("<u4")
+        return words.tobytes().rstrip(b"\0") or b"\0"
+
+
+class SymbolDecoder:
+    """Reads symbols back in the order in which they were put."""
+
+    def __init__(self, payload: bytes) -> None:
+        padded = payload + bytes(-len(payload) % 4)
+        words = np.frombuffer(padded, "<u4").astype(np.uint32)
+        self._coder = constriction.stream.queue.RangeDecoder(words)
+
+    def get(self, index: Ints, tables: TableSet) -> npt.NDArray[np.int32]:
+        """Symbols (n,) for tables index (n,). Raises FormatError for impossible payloads."""
+        order, counts = _groups(index, tables)
+        values = np.zeros(len(index), np.int32)
+        escapes: list[tuple[npt.NDArray[np.intp], int]] = []
+        start = 0
+        try:
+            for table in np.flatnonzero(counts):
+                stop = start + int(counts[table])
+                if not (table == 0 and tables.skip_first):
+                    radius = tables.radius(int(table))
+                    group = self._coder.decode(tables.model(int(table)), stop - start) - radius
+                    values[start:stop] = group
+                    if tables.is_open(int(table)):
+                        at = np.flatnonzero(group > radius)
+                        if at.size:
+                            escapes.append((at + start, radius))
+                start = stop
+            for at, radius in escapes:
+                far = self._coder.decode(_ESCAPE, len(at))
+                magnitude = (far >> 1) + radius + 1
+                values[at] = np.where(far & 1, -magnitude, magnitude)
+        except (AssertionError, ValueError) as error:
+            raise FormatError("the payload is not one that the encoder could have written") from error
+        out = np.empty_like(values)
+        out[order] = values
+        return out

@@ -1,0 +1,225 @@
+"""Export: trained weights -> weights/<model-id>/ (graphs, integer tables, manifest).
+
+`python -m aecodec.training.export RUN_FOLDER -o weights ...` takes a run's best.safetensors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import save
+from safetensors.torch import load_file, save_file
+
+from aecodec.training import graphs
+from aecodec.training.model import (
+    EXACT_SUM,
+    GRID,
+    LIMIT,
+    MEAN_GRID,
+    MEAN_UNITS,
+    SCALE_GRID,
+    SCALE_LEVELS,
+    SCALE_MIN,
+    SCALE_STEP,
+    Codec,
+    Config,
+    Depthwise,
+    Exact,
+    Pointwise,
+    fake_fixed,
+)
+
+Array = npt.NDArray[Any]
+PRECISION = 24  # bits of the range coder's frequencies
+QUALITY_ROWS = 51  # rows of the integer quality tables: every 2.00
+Z_LIMIT = 15
+GAIN_SHIFT, INVERSE_SHIFT = 20, 16
+FLOAT_VECTORS = ("q_a8", "q_a16", "q_s16", "q_s8", "q_h", "q_z", "log_inverse")
+LICENCE = "Apache-2.0"
+
+
+def _numpy(tensor: torch.Tensor, dtype: str = "float32") -> Array:
+    return tensor.detach().cpu().double().numpy().astype(dtype)
+
+
+def frequencies(pmf: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
+    """Integers of at least 1 that sum to 2^24, close to pmf (any positive sum)."""
+    total = 1 << PRECISION
+    counts = np.floor(pmf / pmf.sum() * (total - len(pmf))).astype(np.int64) + 1
+    counts[np.argmax(counts)] += total - counts.sum()
+    if counts.min() < 1 or counts.sum() != total:
+        raise ValueError("frequency table does not sum to 2^24")
+    return counts.astype(np.uint32)
+
+
+def y_tables() -> tuple[Array, Array]:
+    """Frequencies and sizes of the Gaussian tables, one per scale level, each with an escape."""
+    flat, sizes = [], []
+    for level in range(SCALE_LEVELS):
+        sigma = SCALE_MIN * math.exp(level * SCALE_STEP)
+        radius = math.ceil(4.5 * sigma) + 1
+        edges = [(k - 0.5) / (sigma * math.sqrt(2)) for k in range(-radius, radius + 2)]
+        cdf = [0.5 * math.erfc(-e) for e in edges]
+        pmf = np.diff(cdf)
+        tail = max(2 * cdf[0], 2.0**-18)
+        flat.append(frequencies(np.append(pmf, tail)))
+        sizes.append(2 * radius + 2)
+    return np.concatenate(flat), np.array(sizes, np.int32)
+
+
+def z_tables(model: Codec) -> tuple[Array, Array]:
+    """Closed tables over -15..15 of every (quality bucket, hyper-latent channel)."""
+    channels = model.cfg.Z * model.cfg.anchors
+    values = torch.arange(-Z_LIMIT, Z_LIMIT + 1, dtype=torch.float32)
+    with torch.no_grad():
+        _, lik = model.z_prior(values.expand(1, channels, -1), training=False)
+    pmf = lik.reshape(channels, -1).double().numpy()
+    return (
+        np.concatenate([frequencies(row + 2.0**-20) for row in pmf]),
+        np.full(channels, 2 * Z_LIMIT + 1, np.int32),
+    )
+
+
+def quality_tables(model: Codec) -> dict[str, Array]:
+    """Integer rows of the quality tables (see aecodec.prior.PriorTables)."""
+    quality = torch.linspace(0, 100, QUALITY_ROWS)
+    with torch.no_grad():
+        log_gain = model.log_gain(quality)[..., 0, 0].double()
+        vector = model.q_prior(quality)[..., 0, 0].double()
+    steps_per_u = torch.exp(log_gain) * model.s.double()
+    shift = (torch.log(steps_per_u) - math.log(SCALE_MIN)) / SCALE_STEP * SCALE_GRID
+    return {
+        "gain": _numpy((steps_per_u * (MEAN_UNITS / MEAN_GRID) * 2**GAIN_SHIFT).round(), "int32"),
+        "inverse": _numpy((GRID / MEAN_UNITS / steps_per_u * 2**INVERSE_SHIFT).round(), "int32"),
+        "shift": _numpy(shift.round(), "int16"),
+        "vector": _numpy((vector * GRID).round(), "int16"),
+    }
+
+
+def exact_tensors(conv: Pointwise | Depthwise, grid: int) -> dict[str, Array]:
+    """Integer weight (int16), bias with the rounding half in it, and 2^-shift of one layer.
+
+    Raises ValueError if any partial sum could reach 2^24.
+    """
+    w, b, shift = fake_fixed(conv.weight, conv.bias, LIMIT, grid)
+    half = torch.where(shift > 0, 2.0 ** (shift - 1), torch.zeros_like(shift))
+    b = b + half
+    worst = w.abs().flatten(1).sum(1) * (LIMIT * GRID) + b.abs()
+    if worst.max() >= EXACT_SUM or w.abs().max() > 32767:
+        raise ValueError(f"exact layer out of bounds: sum {worst.max():.0f}, weight {w.abs().max()}")
+    return {"weight": _numpy(w, "int16"), "bias": _numpy(b), "multiplier": _numpy(2.0**-shift)}
+
+
+def collect(model: Codec) -> dict[str, Array]:
+    """Every tensor of the released file, by name."""
+    out: dict[str, Array] = {}
+    exact = {n: m for n, m in model.named_modules() if isinstance(m, Exact)}
+    for name, module in exact.items():
+        for part, array in exact_tensors(module.conv, module.grid).items():
+            out[f"{name}.{part}"] = array
+    for group in ("from_context", "from_common"):  # the steps' adaptors become one stack
+        for part in ("weight", "bias", "multiplier"):
+            stack = [out.pop(f"prior.{group}.{k}.{part}") for k in range(4)]
+            out[f"prior.{group}.{part}"] = np.stack(stack)
+    for name, module in model.named_modules():
+        if isinstance(module, Pointwise | Depthwise) and name.split(".")[0] in ("g_a", "h_a", "g_s"):
+            out[f"{name}.weight"] = _numpy(module.weight, "float16")
+            out[f"{name}.bias"] = _numpy(module.bias)
+    out["linear_a"], out["linear_s"] = (
+        _numpy(model.linear_a, "float16"), _numpy(model.linear_s, "float16"))  # fmt: skip
+    offset = model.linear_bias.detach() + 128.0
+    out["linear_offset"] = _numpy(offset.repeat_interleave(256))
+    out["s_inverse"] = _numpy(1.0 / model.s)
+    for name in FLOAT_VECTORS:
+        out[f"vectors.{name}"] = _numpy(getattr(model, name).anchors)
+    for name, array in quality_tables(model).items():
+        out[f"tables.{name}"] = array
+    out["tables.luma"] = _numpy(model.grey_mask, "uint8")
+    for name, (flat, sizes) in (("y", y_tables()), ("z", z_tables(model))):
+        out[f"tables.{name}_frequencies"], out[f"tables.{name}_sizes"] = flat, sizes
+    # What only training needs, so that the released file can be trained further.
+    for name, value in model.z_prior.state_dict().items():
+        if not name.startswith(("_offset", "_quantized_cdf", "_cdf_length")):
+            out[f"train.z_prior.{name}"] = _numpy(value)
+    out["train.log_gain"] = _numpy(model.log_gain.anchors)
+    out["train.q_prior"] = _numpy(model.q_prior.anchors)
+    return {name: np.ascontiguousarray(array) for name, array in sorted(out.items())}
+
+
+def tensor_offsets(data: bytes) -> dict[str, tuple[int, int]]:
+    """Absolute (offset, length) of every tensor in a safetensors file."""
+    header = int.from_bytes(data[:8], "little")
+    entries = json.loads(data[8 : 8 + header])
+    start = 8 + header
+    return {
+        name: (start + entry["data_offsets"][0], entry["data_offsets"][1] - entry["data_offsets"][0])
+        for name, entry in entries.items()
+        if name != "__metadata__"
+    }
+
+
+def export(model: Codec, root: Path, about: dict[str, Any]) -> Path:
+    """Write root/<model-id>/ and make it the default model; returns the folder."""
+    tensors = collect(model)
+    data = save(tensors)
+    digest = hashlib.sha256(data).hexdigest()
+    folder = root / digest[:8]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / graphs.STORE).write_bytes(data)
+    hashes = {graphs.STORE: digest}
+    offsets = tensor_offsets(data)
+    for build in graphs.GRAPHS:
+        graph = graphs.Graph(build.__name__, offsets, tensors)
+        build(graph, model.cfg)
+        blob = graph.model()
+        (folder / f"{build.__name__}.onnx").write_bytes(blob)
+        hashes[f"{build.__name__}.onnx"] = hashlib.sha256(blob).hexdigest()
+    manifest = {"id": digest[:8], "licence": LICENCE, "config": dataclasses.asdict(model.cfg)}
+    manifest |= about | {"sha256": hashes}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    (root / "default").write_text(digest[:8] + "\n")
+    return folder
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("weights"))
+@click.option("--data", "about_data", required=True, help="What it was trained on, one line.")
+@click.option("--recipe", required=True, help="How, one line.")
+def main(run: Path, out: Path, about_data: str, recipe: str) -> None:
+    """Export the best weights of the run folder RUN."""
+    meta = json.loads((run / "best.json").read_text())
+    model = Codec(Config(**meta["config"]["model"]))
+    model.load_state_dict(load_file(run / "best.safetensors"))
+    about = {
+        "training": {
+            "data": about_data,
+            "recipe": recipe,
+            "steps": meta["step"],
+            "minutes": round(meta["minutes"]),
+            "commit": _commit(),
+            "validation": meta["valid"],
+        }
+    }
+    folder = export(model, out, about)
+    size = sum(f.stat().st_size for f in folder.iterdir())
+    click.echo(f"{folder}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

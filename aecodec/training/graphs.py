@@ -1,0 +1,214 @@
+"""ONNX graphs of the networks, written node by node so that every operation is known.
+
+Weights are not in the graphs: they point into model.safetensors (ONNX external data), in
+float16 for the floating-point networks and as int16 integers for the exact ones. Unshuffle
+followed by a 1x1 convolution is one strided convolution with the same weights, reshaped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from aecodec.training.model import GRID, LIMIT, Config
+
+Array = npt.NDArray[Any]
+OPSET, IR_VERSION = 17, 8
+TYPES = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT, "int16": TensorProto.INT16}
+STORE = "model.safetensors"
+EXACT_MIN, EXACT_MAX = -LIMIT * GRID, LIMIT * GRID - 1
+
+
+class Graph:
+    """A growing ONNX graph; methods add nodes and return the name of their output."""
+
+    def __init__(self, name: str, offsets: dict[str, tuple[int, int]], store: dict[str, Array]):
+        self.name, self.offsets, self.store = name, offsets, store
+        self.nodes: list[Any] = []
+        self.initializers: dict[str, Any] = {}
+        self.inputs: list[Any] = []
+        self.outputs: list[Any] = []
+
+    def input(self, name: str, kind: int, shape: list[int | str]) -> str:
+        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def output(self, value: str, name: str, kind: int, shape: list[int | str]) -> None:
+        self.nodes.append(helper.make_node("Identity", [value], [name]))
+        self.outputs.append(helper.make_tensor_value_info(name, kind, shape))
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        name = f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+    def constant(self, value: Array) -> str:
+        """A small constant kept in the graph itself."""
+        name = f"constant_{len(self.initializers)}"
+        self.initializers[name] = onnx.numpy_helper.from_array(np.asarray(value), name)
+        return name
+
+    def scalar(self, value: float) -> str:
+        return self.constant(np.array(value, np.float32))
+
+    def stored(self, name: str, shape: tuple[int, ...] | None = None) -> str:
+        """A tensor of model.safetensors, under another shape if wanted, as float32."""
+        array = self.store[name]
+        shape = array.shape if shape is None else shape
+        if int(np.prod(shape)) != array.size:
+            raise ValueError(f"{name}: {array.shape} is not {shape}")
+        if name not in self.initializers:
+            tensor = TensorProto(name=name, data_type=TYPES[str(array.dtype)], dims=shape)
+            tensor.data_location = TensorProto.EXTERNAL
+            offset, length = self.offsets[name]
+            for key, value in (("location", STORE), ("offset", offset), ("length", length)):
+                tensor.external_data.add(key=key, value=str(value))
+            self.initializers[name] = tensor
+        if array.dtype == np.float32:
+            return name
+        return self.op("Cast", name, to=TensorProto.FLOAT)
+
+    def clip(self, x: str, low: float, high: float) -> str:
+        return self.op("Clip", x, self.scalar(low), self.scalar(high))
+
+    def conv(self, x: str, name: str, stride: int = 1) -> str:
+        """Floating-point convolution: 1x1, or unshuffle by `stride` and 1x1."""
+        c_out, c_in = self.store[f"{name}.weight"].shape
+        shape = (c_out, c_in // stride**2, stride, stride)
+        weight = self.stored(f"{name}.weight", shape)
+        kernel = [stride, stride]
+        return self.op("Conv", x, weight, self.stored(f"{name}.bias"),
+                       kernel_shape=kernel, strides=kernel)  # fmt: skip
+
+    def depthwise(self, x: str, name: str) -> str:
+        channels = self.store[f"{name}.weight"].shape[0]
+        return self.op("Conv", x, self.stored(f"{name}.weight"), self.stored(f"{name}.bias"),
+                       kernel_shape=[3, 3], pads=[1, 1, 1, 1], group=channels)  # fmt: skip
+
+    def block(self, x: str, name: str) -> str:
+        a = self.op("LeakyRelu", self.conv(x, f"{name}.w1"), alpha=0.1)
+        x = self.op("Add", x, self.conv(self.depthwise(a, f"{name}.dw"), f"{name}.w2"))
+        a = self.op("LeakyRelu", self.conv(x, f"{name}.w3"), alpha=0.1)
+        return self.op("Add", x, self.conv(a, f"{name}.w4"))
+
+    def shuffle(self, x: str, factor: int) -> str:
+        return self.op("DepthToSpace", x, blocksize=factor, mode="CRD")
+
+    def exact(self, x: str, name: str, kind: str, residual: str = "", step: str = "") -> str:
+        """Integer convolution: floor(acc * 2^-shift), add, clip; see `fake_fixed`."""
+        weight = self.store[f"{name}.weight"]
+        rows = weight.shape[1] if step else weight.shape[0]
+        if weight.ndim == 4:
+            shape = tuple(weight.shape)
+            more = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "group": rows}
+        else:
+            shape = (*weight.shape, 1, 1)
+            more = {"kernel_shape": [1, 1]}
+        tensors = [self.stored(f"{name}.weight", shape), self.stored(f"{name}.bias"),
+                   self.stored(f"{name}.multiplier", (*weight.shape[:-1], 1, 1) if weight.ndim != 4
+                               else (rows, 1, 1))]  # fmt: skip
+        if step:
+            tensors = [self.op("Gather", tensor, step, axis=0) for tensor in tensors]
+        out = self.op("Conv", x, tensors[0], tensors[1], **more)
+        out = self.op("Floor", self.op("Mul", out, tensors[2]))
+        if residual:
+            out = self.op("Add", out, residual)
+        if kind == "out":
+            return out
+        return self.clip(out, 0.0 if kind == "relu" else EXACT_MIN, EXACT_MAX)
+
+    def exact_block(self, x: str, name: str) -> str:
+        a = self.exact(self.exact(x, f"{name}.w1", "relu"), f"{name}.dw", "sum")
+        x = self.exact(a, f"{name}.w2", "sum", x)
+        return self.exact(self.exact(x, f"{name}.w3", "relu"), f"{name}.w4", "sum", x)
+
+    def model(self) -> bytes:
+        graph = helper.make_graph(
+            self.nodes, self.name, self.inputs, self.outputs, list(self.initializers.values())
+        )
+        opset = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
+        model.producer_name = "aecodec"
+        data: bytes = model.SerializeToString(deterministic=True)
+        return data
+
+
+def _vector(g: Graph, name: str, channels: int) -> str:
+    return g.input(name, TensorProto.FLOAT, [1, channels, 1, 1])
+
+
+def analysis(g: Graph, cfg: Config) -> None:
+    """x uint8 (1,3,H,W) -> u = y / s (1,M,H/16,W/16)."""
+    x = g.input("x", TensorProto.UINT8, [1, 3, "H", "W"])
+    q8, q16 = _vector(g, "q_a8", cfg.C8), _vector(g, "q_a16", cfg.C16)
+    x = g.op("Sub", g.op("Cast", x, to=TensorProto.FLOAT), g.scalar(128.0))
+    linear = g.op("Conv", x, g.stored("linear_a", (cfg.M, 3, 16, 16)),
+                  kernel_shape=[16, 16], strides=[16, 16])  # fmt: skip
+    linear = g.op("Mul", linear, g.stored("s_inverse", (cfg.M, 1, 1)))
+    a = g.op("Mul", g.conv(g.op("Mul", x, g.scalar(1 / 64)), "g_a.stem", 8), q8)
+    for i in range(cfg.enc_blocks8):
+        a = g.block(a, f"g_a.blocks8.{i}")
+    a = g.op("Mul", g.conv(a, "g_a.down", 2), q16)
+    for i in range(cfg.enc_blocks16):
+        a = g.block(a, f"g_a.blocks16.{i}")
+    u = g.op("Add", linear, g.conv(a, "g_a.head"))
+    g.output(u, "u", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
+
+
+def hyper_analysis(g: Graph, cfg: Config) -> None:
+    """u (1,M,h,w) -> z (1,Z,h/4,w/4)."""
+    u = g.input("u", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
+    q_h, q_z = _vector(g, "q_h", cfg.H), _vector(g, "q_z", cfg.Z)
+    a = g.op("Mul", g.conv(g.clip(u, -LIMIT, LIMIT), "h_a.stem"), q_h)
+    a = g.conv(g.block(a, "h_a.block1"), "h_a.down1", 2)
+    a = g.conv(g.block(a, "h_a.block2"), "h_a.down2", 2)
+    g.output(g.op("Mul", a, q_z), "z", TensorProto.FLOAT, [1, cfg.Z, "h4", "w4"])
+
+
+def hyper_synthesis(g: Graph, cfg: Config) -> None:
+    """Integer z (1,Z,h/4,w/4) -> integers (1,W,h,w)."""
+    z = g.input("z", TensorProto.FLOAT, [1, cfg.Z, "h4", "w4"])
+    a = g.exact_block(g.exact(z, "h_s.stem", "sum"), "h_s.block1")
+    a = g.shuffle(g.exact(a, "h_s.up1", "sum"), 2)
+    a = g.shuffle(g.exact(g.exact_block(a, "h_s.block2"), "h_s.up2", "sum"), 2)
+    g.output(a, "h_s", TensorProto.FLOAT, [1, cfg.W, "h", "w"])
+
+
+def prior(g: Graph, cfg: Config) -> None:
+    """One step: context (1,M+4,h,w), common (1,W,h,w) -> integer means and scale indices."""
+    step = g.input("step", TensorProto.INT64, [])
+    context = g.input("context", TensorProto.FLOAT, [1, cfg.M + 4, "h", "w"])
+    common = g.input("common", TensorProto.FLOAT, [1, cfg.W, "h", "w"])
+    a = g.exact(common, "prior.from_common", "sum", step=step)
+    a = g.exact(context, "prior.from_context", "sum", a, step=step)
+    for i in range(cfg.prior_blocks):
+        a = g.exact_block(a, f"prior.blocks.{i}")
+    for name in ("mean", "scale"):
+        out = g.exact(a, f"prior.{name}", "out")
+        g.output(out, name, TensorProto.FLOAT, [1, cfg.M, "h", "w"])
+
+
+def synthesis(g: Graph, cfg: Config) -> None:
+    """y_hat (1,M,h,w) in natural units -> x_hat uint8 (1,3,16h,16w)."""
+    y_hat = g.input("y_hat", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
+    q16, q8 = _vector(g, "q_s16", cfg.C16), _vector(g, "q_s8", cfg.C8)
+    linear = g.op("Conv", y_hat, g.stored("linear_s", (768, cfg.M, 1, 1)),
+                  g.stored("linear_offset"), kernel_shape=[1, 1])  # fmt: skip
+    u_hat = g.clip(g.op("Mul", y_hat, g.stored("s_inverse", (cfg.M, 1, 1))), -LIMIT, LIMIT)
+    a = g.op("Mul", g.conv(u_hat, "g_s.stem"), q16)
+    for i in range(cfg.dec_blocks16):
+        a = g.block(a, f"g_s.blocks16.{i}")
+    a = g.op("Mul", g.shuffle(g.conv(a, "g_s.up"), 2), q8)
+    for i in range(cfg.dec_blocks8):
+        a = g.block(a, f"g_s.blocks8.{i}")
+    net = g.op("Mul", g.shuffle(g.conv(a, "g_s.head"), 8), g.scalar(64.0))
+    x_hat = g.op("Add", g.shuffle(linear, 16), net)
+    x_hat = g.op("Round", g.clip(x_hat, 0.0, 255.0))
+    g.output(g.op("Cast", x_hat, to=TensorProto.UINT8), "x_hat", TensorProto.UINT8, [1, 3, "H", "W"])
+
+
+GRAPHS = (analysis, hyper_analysis, hyper_synthesis, prior, synthesis)

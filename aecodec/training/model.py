@@ -1,0 +1,454 @@
+"""All networks of the codec, and the way data takes through them.
+
+      x (B,3,H,W) 0..255
+      |--- pixel-unshuffle 16, fixed-start linear map ----------------.
+      |                                                               + -> y (B,M,H/16,W/16)
+      '--- g_a: unshuffle 8 | C8 blocks | down 2 | C16 blocks | 1x1 ---'        |
+                                                                               |
+      y / s  -> h_a -> z (B,Z,H/64,W/64) -> round -> z_hat -> h_s -> common    |
+                                                             |                 |
+      y * gain[quality] --- four coding steps: ------------- prior ---> r = round(y - mean)
+            step k sees common and all y_hat of steps < k,
+            codes one channel quarter at each position of a 2x2 cell
+                                                                               |
+      x_hat = linear(y_hat) + g_s: 1x1 | C16 blocks | up 2 | C8 blocks | shuffle 8
+
+Letters are the field's. ``s`` is a fixed per-channel scale (about the standard deviation of
+y), so the prior works on u = y / s, which does not depend on the quality; the quality enters
+by the step size (``gain``), by learned vectors, and as a shift of the scale index.
+
+The linear path starts as the principal components of 16x16 blocks, luma and chroma apart, so
+that step 0 is already a transform codec. Everything from z_hat to (mean, scale index) uses
+only layers that `aecodec.prior` can run exactly in integers: 1x1 and depthwise 3x3
+convolutions, clipped ReLU, clipped residual sums. Activations there live in [-16, 16) on a
+grid of 1/64, which is -1024..1023 as integers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from compressai.ops import LowerBound
+from torch import Tensor, nn
+
+# (quarter, step) -> phase of the 2x2 cell, as DCVC's four-step masks: every step codes all
+# four quarters, each at another position, so every step sees something everywhere.
+STEP_PHASES = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))
+SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64
+SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1)
+GRID = 64  # integer units per 1.0 on the exact path
+LIMIT = 16.0  # activations of the exact path are clipped to [-LIMIT, LIMIT - 1/GRID]
+MEAN_GRID, SCALE_GRID = 256, 64  # integer units of the prior's outputs (mean in u, index)
+EXACT_SUM = 2**24  # float32 adds integers exactly below this
+TOP = LIMIT - 1 / GRID
+MEAN_UNITS = 16  # the mean, in quantisation steps, is a multiple of 1/16
+
+
+@dataclass(frozen=True)
+class Config:
+    """Widths and depths. ``M`` latent channels of which the last ones of each kind are chroma."""
+
+    C8: int = 192
+    C16: int = 256
+    enc_blocks8: int = 3
+    enc_blocks16: int = 3
+    dec_blocks8: int = 2
+    dec_blocks16: int = 3
+    M: int = 320
+    Z: int = 96
+    H: int = 128
+    W: int = 192
+    prior_blocks: int = 2
+    anchors: int = 8
+    lambda_min: float = 0.0005
+    lambda_max: float = 0.6
+
+    def log_lambda(self, quality: Tensor) -> Tensor:
+        """Natural logarithm of lambda at quality 0..100 (log-linear)."""
+        lo, hi = math.log(self.lambda_min), math.log(self.lambda_max)
+        return lo + (hi - lo) * quality / 100.0
+
+
+class Output(NamedTuple):
+    """Result of a training pass; bits are per sample (B,), x_hat is (B,3,H,W) in 0..255."""
+
+    x_hat: Tensor
+    bits_y: Tensor
+    bits_z: Tensor
+
+
+def ste_round(x: Tensor) -> Tensor:
+    """Round with the gradient of the identity (straight-through estimator)."""
+    return x + (torch.round(x) - x).detach()
+
+
+class Pointwise(nn.Module):
+    """1x1 convolution; the weight is a matrix so that Muon can take it."""
+
+    def __init__(self, c_in: int, c_out: int, gain: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(c_out, c_in) * (gain / math.sqrt(c_in)))
+        self.bias = nn.Parameter(torch.zeros(c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
+
+
+class Depthwise(nn.Module):
+    """Depthwise 3x3 convolution, zero padding, starting near the identity."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        weight = torch.randn(c, 1, 3, 3) * 0.15
+        weight[:, :, 1, 1] += 0.7
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.zeros(c))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, padding=1, groups=self.weight.shape[0])
+
+
+class Block(nn.Module):
+    """Residual depthwise block, then residual feed-forward; (B,C,H,W) -> (B,C,H,W)."""
+
+    def __init__(self, c: int, expand: int = 2) -> None:
+        super().__init__()
+        self.w1, self.dw, self.w2 = Pointwise(c, c), Depthwise(c), Pointwise(c, c, 0.2)
+        self.w3, self.w4 = Pointwise(c, expand * c), Pointwise(expand * c, c, 0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.w2(self.dw(F.leaky_relu(self.w1(x), 0.1)))
+        return x + self.w4(F.leaky_relu(self.w3(x), 0.1))
+
+
+class QualityVectors(nn.Module):
+    """One vector per quality anchor, interpolated linearly between the two nearest."""
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__()
+        self.anchors = nn.Parameter(start)  # (K, C)
+
+    def forward(self, quality: Tensor) -> Tensor:
+        """quality (B,) in 0..100 -> (B, C, 1, 1)."""
+        t = quality / 100.0 * (self.anchors.shape[0] - 1)
+        i = t.floor().clamp(0, self.anchors.shape[0] - 2).long()
+        f = (t - i)[:, None]
+        v = self.anchors[i] * (1 - f) + self.anchors[i + 1] * f
+        return v[:, :, None, None]
+
+
+class Analysis(nn.Module):
+    """g_a without its linear path: x / 64 (B,3,H,W) -> (B,M,H/16,W/16) in units of s."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        self.stem = Pointwise(192, cfg.C8)
+        self.blocks8 = nn.Sequential(*[Block(cfg.C8) for _ in range(cfg.enc_blocks8)])
+        self.down = Pointwise(4 * cfg.C8, cfg.C16)
+        self.blocks16 = nn.Sequential(*[Block(cfg.C16) for _ in range(cfg.enc_blocks16)])
+        self.head = Pointwise(cfg.C16, cfg.M, 0.02)
+
+    def forward(self, x: Tensor, q8: Tensor, q16: Tensor) -> Tensor:
+        a = self.blocks8(self.stem(F.pixel_unshuffle(x, 8)) * q8)
+        return self.head(self.blocks16(self.down(F.pixel_unshuffle(a, 2)) * q16))
+
+
+class Synthesis(nn.Module):
+    """g_s without its linear path: u_hat (B,M,H/16,W/16) -> (B,3,H,W) in units of 64 levels."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        self.stem = Pointwise(cfg.M, cfg.C16)
+        self.blocks16 = nn.Sequential(*[Block(cfg.C16) for _ in range(cfg.dec_blocks16)])
+        self.up = Pointwise(cfg.C16, 4 * cfg.C8)
+        self.blocks8 = nn.Sequential(*[Block(cfg.C8) for _ in range(cfg.dec_blocks8)])
+        self.head = Pointwise(cfg.C8, 192, 0.02)
+
+    def forward(self, u_hat: Tensor, q16: Tensor, q8: Tensor) -> Tensor:
+        a = self.blocks16(self.stem(u_hat) * q16)
+        a = self.blocks8(F.pixel_shuffle(self.up(a), 2) * q8)
+        return F.pixel_shuffle(self.head(a), 8)
+
+
+class HyperAnalysis(nn.Module):
+    """h_a: u (B,M,h,w) -> z (B,Z,h/4,w/4); encoder only, so plain floating point."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        self.stem = Pointwise(cfg.M, cfg.H)
+        self.block1 = Block(cfg.H)
+        self.down1 = Pointwise(4 * cfg.H, cfg.H)
+        self.block2 = Block(cfg.H)
+        self.down2 = Pointwise(4 * cfg.H, cfg.Z, 0.5)
+
+    def forward(self, u: Tensor, q_in: Tensor, q_out: Tensor) -> Tensor:
+        a = self.block1(self.stem(u) * q_in)
+        a = self.block2(self.down1(F.pixel_unshuffle(a, 2)))
+        return self.down2(F.pixel_unshuffle(a, 2)) * q_out
+
+
+def fake_fixed(weight: Tensor, bias: Tensor, limit: float, grid_out: int) -> tuple[Tensor, ...]:
+    """Integer version of one exact layer: (w_int, b_int, shift) as float64 tensors.
+
+    The layer computes floor((sum w_int * a_int + b_int) * 2^-shift + 1/2) with a_int in units
+    of 1/GRID. Per output channel the shift is the largest for which every partial sum stays
+    below 2^24 when |a| <= limit, so float32 adds exactly in any order.
+    """
+    w = weight.detach().double().flatten(1)
+    b = bias.detach().double()
+    a_max = limit * GRID
+    room = EXACT_SUM * 0.9  # the rest is for the rounding of weights; export checks the sums
+    bound = w.abs().sum(1) * a_max + b.abs() * GRID + 1e-12
+    log2 = torch.floor(torch.log2(room / bound)).clamp(0, 20)
+    w_int = torch.round(w * (2**log2)[:, None])
+    b_int = torch.round(b * GRID * 2**log2)
+    shift = log2 + math.log2(GRID / grid_out)
+    return w_int.reshape(weight.shape), b_int, shift
+
+
+class Exact(nn.Module):
+    """A convolution of the exact path with its clip; float in training, fake-quantised on demand.
+
+    ``kind`` 'relu' clips to [0, 16), 'sum' to [-16, 16) (after adding a residual, if given),
+    'out' leaves the range open (the last layer). ``quantised`` switches to values on the
+    integer grid with straight-through gradients, which is what the exported file computes.
+    """
+
+    def __init__(self, conv: Pointwise | Depthwise, kind: str, grid: int = GRID) -> None:
+        super().__init__()
+        self.conv, self.kind, self.grid = conv, kind, grid
+        self.quantised = False
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        out = self._convolve_on_grid(x) if self.quantised else self.conv(x)
+        if residual is not None:
+            out = out + residual
+        if self.kind == "relu":
+            return out.clamp(0.0, TOP)
+        return out.clamp(-LIMIT, TOP) if self.kind == "sum" else out
+
+    def _convolve_on_grid(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        w_int, b_int, shift = fake_fixed(conv.weight, conv.bias, LIMIT, self.grid)
+        scale = 2 ** (shift - math.log2(GRID / self.grid))
+        shape = (-1,) + (1,) * (conv.weight.dim() - 1)
+        w = conv.weight + ((w_int / scale.view(shape)).float() - conv.weight).detach()
+        b = conv.bias + ((b_int / scale / GRID).float() - conv.bias).detach()
+        if w.dim() == 2:
+            out = F.conv2d(x, w[:, :, None, None], b)
+        else:
+            out = F.conv2d(x, w, b, padding=1, groups=w.shape[0])
+        grid = float(self.grid)
+        return out + (torch.floor(out * grid + 0.5) / grid - out).detach()
+
+
+class ExactBlock(nn.Module):
+    """The block of the exact path: clipped ReLU instead of leaky ReLU, clipped sums."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.w1 = Exact(Pointwise(c, c), "relu")
+        self.dw = Exact(Depthwise(c), "sum")
+        self.w2 = Exact(Pointwise(c, c, 0.2), "sum")
+        self.w3 = Exact(Pointwise(c, 2 * c), "relu")
+        self.w4 = Exact(Pointwise(2 * c, c, 0.2), "sum")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.w2(self.dw(self.w1(x)), x)
+        return self.w4(self.w3(x), x)
+
+
+class HyperSynthesis(nn.Module):
+    """h_s: integer z_hat (B,Z,h/4,w/4) -> common (B,W,h,w), exact path.
+
+    z_hat enters as is: one unit of z is one unit (1.0) of activation, clipped.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        self.stem = Exact(Pointwise(cfg.Z, cfg.H), "sum")
+        self.block1 = ExactBlock(cfg.H)
+        self.up1 = Exact(Pointwise(cfg.H, 4 * cfg.H), "sum")
+        self.block2 = ExactBlock(cfg.H)
+        self.up2 = Exact(Pointwise(cfg.H, 4 * cfg.W), "sum")
+
+    def forward(self, z_hat: Tensor) -> Tensor:
+        a = self.block1(self.stem(z_hat.clamp(-LIMIT, TOP)))
+        a = self.block2(F.pixel_shuffle(self.up1(a), 2))
+        return F.pixel_shuffle(self.up2(a), 2)
+
+
+class Prior(nn.Module):
+    """One net for all four steps; only the 1x1 adaptors differ from step to step.
+
+    Inputs: context (B,M+4,h,w): u_hat so far (0 where not coded yet) and four planes that
+    mark the position in the 2x2 cell; common (B,W,h,w) = h_s + quality vector. Output
+    (B,2M,h,w): means in units of s, then scale indices relative to the quality's shift.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        self.from_context = nn.ModuleList(
+            [Exact(Pointwise(cfg.M + 4, cfg.W), "sum") for _ in range(4)]
+        )
+        self.from_common = nn.ModuleList([Exact(Pointwise(cfg.W, cfg.W), "sum") for _ in range(4)])
+        self.blocks = nn.Sequential(*[ExactBlock(cfg.W) for _ in range(cfg.prior_blocks)])
+        self.mean = Exact(Pointwise(cfg.W, cfg.M, 0.1), "out", MEAN_GRID)
+        self.scale = Exact(Pointwise(cfg.W, cfg.M, 0.1), "out", SCALE_GRID)
+
+    def forward(self, step: int, context: Tensor, common: Tensor) -> tuple[Tensor, Tensor]:
+        a = self.from_context[step](context, self.from_common[step](common))
+        a = self.blocks(a)
+        return self.mean(a), self.scale(a)
+
+
+def step_masks(m: int, height: int, width: int, device: torch.device) -> Tensor:
+    """(4, 1, M, height, width) of 0/1: which elements each step codes; quarter = c mod 4."""
+    phase = torch.zeros(height, width, dtype=torch.long, device=device)
+    phase[0::2, 1::2], phase[1::2, 0::2], phase[1::2, 1::2] = 1, 2, 3
+    quarter = torch.arange(m, device=device) % 4
+    table = torch.tensor(STEP_PHASES, device=device)  # [step][quarter] -> phase
+    return (table[:, quarter][:, None, :, None, None] == phase).float()
+
+
+class Codec(nn.Module):
+    """Everything that is trained; `forward` gives the rate estimate and the reconstruction."""
+
+    s: Tensor
+    grey_mask: Tensor
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        self.cfg, self.quantised = cfg, False
+        k = cfg.anchors
+        self.linear_a = nn.Parameter(torch.zeros(cfg.M, 768))
+        self.linear_s = nn.Parameter(torch.zeros(768, cfg.M))
+        self.linear_bias = nn.Parameter(torch.zeros(3))
+        self.register_buffer("s", torch.ones(cfg.M))
+        self.register_buffer("grey_mask", torch.ones(cfg.M))  # 0: chroma channel
+        self.g_a, self.g_s, self.h_a = Analysis(cfg), Synthesis(cfg), HyperAnalysis(cfg)
+        self.h_s, self.prior = HyperSynthesis(cfg), Prior(cfg)
+        quality = torch.linspace(0, 100, k)
+        step = torch.sqrt(26.0 / torch.exp(cfg.log_lambda(quality)))  # best uniform step
+        log_gain = -torch.log(step)[:, None].expand(k, cfg.M).clone()
+        self.log_gain = QualityVectors(log_gain)
+        self.log_inverse = QualityVectors(-log_gain.clone())
+        ones = torch.ones
+        self.q_a8, self.q_a16 = QualityVectors(ones(k, cfg.C8)), QualityVectors(ones(k, cfg.C16))
+        self.q_s16, self.q_s8 = QualityVectors(ones(k, cfg.C16)), QualityVectors(ones(k, cfg.C8))
+        self.q_h, self.q_z = QualityVectors(ones(k, cfg.H)), QualityVectors(ones(k, cfg.Z))
+        self.q_prior = QualityVectors(torch.zeros(k, cfg.W))
+        self.z_prior = EntropyBottleneck(cfg.Z * k, filters=(3, 3), init_scale=6)
+        self.y_prior = GaussianConditional(None)
+        self.index_floor = LowerBound(0.0)
+
+    @torch.no_grad()
+    def start_from_blocks(self, basis: Tensor, std: Tensor, grey: Tensor) -> None:
+        """Put principal components (768, M) with their deviations (M,) into the linear path."""
+        self.linear_a.copy_(basis.T)
+        self.linear_s.copy_(basis)
+        self.s.copy_(2.0 ** torch.round(torch.log2(std.clamp(4.0, 256.0))))
+        self.grey_mask.copy_(grey)
+
+    def set_quantised(self, on: bool) -> None:
+        """Run the probability path on its integer grid (as exported) instead of floating point."""
+        self.quantised = on
+        for module in self.modules():
+            if isinstance(module, Exact):
+                module.quantised = on
+
+    def analysis(self, x: Tensor, quality: Tensor) -> Tensor:
+        """x (B,3,H,W) in 0..255, H and W multiples of 64 -> y (B,M,H/16,W/16)."""
+        x = x - 128.0
+        with torch.autocast(x.device.type, enabled=False):
+            flat = F.pixel_unshuffle(x.float(), 16)
+            linear = F.conv2d(flat, self.linear_a[:, :, None, None])
+        net = self.g_a(x / 64.0, self.q_a8(quality), self.q_a16(quality))
+        return linear + net.float() * self.s[None, :, None, None]
+
+    def synthesis(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """y_hat (B,M,h,w) -> x_hat (B,3,16h,16w), neither clipped nor rounded."""
+        with torch.autocast(y_hat.device.type, enabled=False):
+            flat = F.conv2d(y_hat.float(), self.linear_s[:, :, None, None])
+            linear = F.pixel_shuffle(flat, 16) + self.linear_bias[None, :, None, None]
+        u_hat = (y_hat / self.s[None, :, None, None]).clamp(-LIMIT, LIMIT)
+        net = self.g_s(u_hat, self.q_s16(quality), self.q_s8(quality))
+        return linear + net.float() * 64.0 + 128.0
+
+    def hyper(self, y: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """-> rounded z (straight-through) and the bits of each sample's z (noise estimate)."""
+        u = y / self.s[None, :, None, None]
+        z = self.h_a(u.clamp(-LIMIT, LIMIT), self.q_h(quality), self.q_z(quality)).float()
+        k = self.cfg.anchors
+        with torch.autocast(z.device.type, enabled=False):
+            # One table per quality bucket: the bottleneck sees z once per bucket, each sample
+            # takes its own.
+            source = z if self.training else torch.round(z)
+            _, lik = self.z_prior(source.repeat(1, k, 1, 1), training=self.training)
+        b = (quality / 100.0 * (k - 1)).round().long()
+        lik = lik.reshape(z.shape[0], k, *z.shape[1:])[torch.arange(z.shape[0]), b]
+        return ste_round(z), -torch.log2(lik).flatten(1).sum(1)
+
+    def forward(self, x: Tensor, quality: Tensor, grey: Tensor) -> Output:
+        """x (B,3,H,W) 0..255, quality (B,) 0..100, grey (B,) bool: code no chroma channel."""
+        y = self.analysis(x, quality)
+        z_hat, bits_z = self.hyper(y, quality)
+        coded = torch.where(grey[:, None], self.grey_mask, torch.ones_like(self.grey_mask))
+        # The integer grid is finer than bfloat16: emulate it in float32.
+        fast = torch.is_autocast_enabled(x.device.type) and not self.quantised
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=fast):
+            y_hat, bits_y = self.code_latent(y, z_hat, quality, coded[:, :, None, None])
+        return Output(self.synthesis(y_hat, quality), bits_y, bits_z)
+
+    def code_latent(
+        self, y: Tensor, z_hat: Tensor, quality: Tensor, coded: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The four steps: -> y_hat (natural units) and bits per sample; coded (B,M,1,1) 0/1."""
+        log_gain = self.log_gain(quality)
+        s = self.s[None, :, None, None]
+        u_to_step = torch.exp(log_gain) * s
+        index_shift = (log_gain + torch.log(s) - math.log(SCALE_MIN)) / SCALE_STEP
+        common = (self.h_s(z_hat) + self._grid(self.q_prior(quality))).clamp(-LIMIT, TOP)
+        y_scaled = y * torch.exp(log_gain)
+        masks = step_masks(y.shape[1], y.shape[2], y.shape[3], y.device)
+        cell = _cell_planes(y)
+        y_step, r_all, index_all = torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y)
+        for step in range(4):
+            context = self._grid((y_step / u_to_step).clamp(-LIMIT, TOP))
+            mean_u, index = self.prior(step, torch.cat([context, cell], 1), common)
+            mean, index = mean_u.float() * u_to_step, index.float() + index_shift
+            if self.quantised:
+                mean, index = ste_round(mean * MEAN_UNITS) / MEAN_UNITS, ste_round(index)
+            mask = masks[step] * coded
+            r = (y_scaled - mean) * mask
+            r_all, index_all = r_all + r, index_all + index * mask
+            y_step = y_step + (ste_round(r) + mean) * mask
+        bits = self._bits(r_all, index_all, coded)
+        return y_step * torch.exp(self.log_inverse(quality)), bits
+
+    def _grid(self, a: Tensor) -> Tensor:
+        """Round activations to the integer grid of the exact path, when that is asked for."""
+        if not self.quantised:
+            return a
+        return a + (torch.floor(a * GRID + 0.5) / GRID - a).detach()
+
+    def _bits(self, r: Tensor, index: Tensor, coded: Tensor) -> Tensor:
+        """Bits per sample of residuals r at (continuous) scale indices."""
+        with torch.autocast(r.device.type, enabled=False):
+            index = self.index_floor(index).clamp_max(SCALE_LEVELS - 1.0)
+            scales = SCALE_MIN * torch.exp(index * SCALE_STEP)
+            _, lik = self.y_prior(r, scales, training=self.training)
+            return (-torch.log2(lik) * coded).flatten(1).sum(1)
+
+
+def _cell_planes(y: Tensor) -> Tensor:
+    """(B,4,h,w): one-hot position of each element in its 2x2 cell."""
+    planes = y.new_zeros(4, y.shape[2], y.shape[3])
+    for p in range(4):
+        planes[p, p // 2 :: 2, p % 2 :: 2] = 1.0
+    return planes.expand(y.shape[0], -1, -1, -1)

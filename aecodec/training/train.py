@@ -1,0 +1,277 @@
+"""The trainer: `python -m aecodec.training.train --config FILE`.
+
+Runs on two CPU cores or many GPUs (Lightning Fabric). Everything random is drawn from
+(seed, rank, step), so a run that was stopped and resumed gives the same weights as one that
+was not. A run stops at its time limit with a checkpoint and goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from aecodec.training.config import TrainConfig, load_config
+from aecodec.training.data import Pixels, block_components, open_pictures, open_tiles, sample_batch
+from aecodec.training.loss import Loss, psnr, rate_distortion
+from aecodec.training.model import Codec
+
+VALID_QUALITIES = (0.0, 20.0, 40.0, 60.0, 80.0, 100.0)
+
+
+def learning_rate(step: int, cfg: TrainConfig) -> float:
+    """Factor on every learning rate: linear warm-up, then a cosine down to `final_lr`."""
+    warm = min(1.0, (step + 1) / max(cfg.warmup, 1))
+    t = min(1.0, step / max(cfg.steps, 1))
+    return warm * (cfg.final_lr + (1 - cfg.final_lr) * 0.5 * (1 + math.cos(math.pi * t)))
+
+
+def make_optimizers(model: Codec, cfg: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the networks, Adam for the rest; a slow Adam for the linear path."""
+    matrices, linear, rest = [], [], []
+    for name, p in model.named_parameters():
+        if not p.requires_grad:
+            continue
+        if name.startswith("linear_"):
+            linear.append(p)
+        elif p.dim() == 2 and name.endswith("weight"):
+            matrices.append(p)
+        else:
+            rest.append(p)
+    groups = [{"params": rest, "lr": cfg.adam_lr}, {"params": linear, "lr": cfg.linear_lr}]
+    adam = torch.optim.Adam([g for g in groups if g["params"]], betas=(0.9, 0.99))
+    muon = torch.optim.Muon(matrices, lr=cfg.muon_lr, weight_decay=0.0, momentum=0.95, ns_steps=cfg.ns_steps)
+    for optimizer in (muon, adam):
+        for group in optimizer.param_groups:
+            group["base_lr"] = group["lr"]
+    return [muon, adam]
+
+
+def _ema_update(decay: float) -> Any:
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        n = float(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
+def new_model(cfg: TrainConfig, tiles: Pixels) -> Codec:
+    """Weights to start from: an earlier model, or principal components of the training tiles."""
+    torch.manual_seed(cfg.seed)
+    model = Codec(cfg.model)
+    if cfg.start_from:
+        model.load_state_dict(load_file(cfg.start_from), strict=True)
+    else:
+        rng = np.random.default_rng(cfg.seed)
+        model.start_from_blocks(*block_components(tiles, cfg.model.M, rng))
+    return model
+
+
+@torch.no_grad()
+def validate(model: Codec, pictures: list[Tensor], device: torch.device) -> dict[str, Any]:
+    """Estimated bpp and PSNR (8-bit, mean over pictures) at a few qualities, EMA weights.
+
+    `score` is the mean over qualities of log2(bpp + lambda * MSE): 0.01 is about 0.7 % of
+    the rate-distortion cost, lower is better.
+    """
+    points, score = [], 0.0
+    model.eval()
+    for quality in VALID_QUALITIES:
+        bpp, db, cost = [], [], []
+        for picture in pictures:
+            x = picture[None].to(device).contiguous(memory_format=torch.channels_last)
+            q = torch.tensor([quality], device=device)
+            out = model(x, q, torch.zeros(1, dtype=torch.bool, device=device))
+            out = out._replace(x_hat=out.x_hat.clamp(0, 255).round())
+            loss: Loss = rate_distortion(out, x, q, model.cfg)
+            bpp.append(loss.bpp.item())
+            db.append(psnr(loss.mse).item())
+            cost.append(loss.bpp.item() + math.exp(model.cfg.log_lambda(q).item()) * loss.mse.item())
+        points.append((quality, float(np.mean(bpp)), float(np.mean(db))))
+        score += math.log2(float(np.mean(cost))) / len(VALID_QUALITIES)
+    model.train()
+    return {"score": score, "points": points}
+
+
+class Run:
+    """One training run: model, average, optimizers, and where they are kept."""
+
+    def __init__(self, cfg: TrainConfig, fabric: Fabric) -> None:
+        self.cfg, self.fabric, self.step = cfg, fabric, 0
+        self.out = Path(cfg.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
+        self.model = new_model(cfg, self.tiles).to(memory_format=torch.channels_last)
+        self.model.set_quantised(cfg.quantised)
+        if cfg.freeze_analysis:
+            freeze_analysis(self.model)
+        self.ema = AveragedModel(self.model, multi_avg_fn=_ema_update(cfg.ema))
+        self.optimizers = make_optimizers(self.model, cfg)
+        self.best = math.inf
+        self.minutes = 0.0
+        wrapped = fabric.setup(self.model, *self.optimizers)
+        self.wrapped, self.optimizers = wrapped[0], list(wrapped[1:])
+        self.ema.to(fabric.device)
+        if (self.out / "last.ckpt").exists():
+            self.load()
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one JSON line to the run's log and print it (first process only)."""
+        if self.fabric.is_global_zero:
+            line = json.dumps(record)
+            print(line, flush=True)
+            with (self.out / "log.jsonl").open("a") as file:
+                file.write(line + "\n")
+
+    def save(self) -> None:
+        """Write last.ckpt (temporary file, then rename)."""
+        if self.fabric.is_global_zero:
+            state = {
+                "model": self.model.state_dict(),
+                "ema": self.ema.state_dict(),
+                "optimizers": [o.state_dict() for o in self.optimizers],
+                "step": self.step,
+                "best": self.best,
+                "minutes": self.minutes,
+                "config": dataclasses.asdict(self.cfg),
+            }
+            part = self.out / "last.part"
+            torch.save(state, part)
+            part.rename(self.out / "last.ckpt")
+
+    def load(self) -> None:
+        """Go on from last.ckpt."""
+        state = torch.load(self.out / "last.ckpt", map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.best, self.minutes = state["step"], state["best"], state["minutes"]
+
+    def train_step(self) -> Loss:
+        """One optimisation step; a step whose gradient is not finite is skipped."""
+        cfg = self.cfg
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        rng = np.random.default_rng([cfg.seed, rank, self.step])
+        torch.manual_seed(int(rng.integers(2**62)))
+        x, grey = sample_batch(self.tiles, rng, cfg.batch // world, cfg.crop, cfg.grey_share)
+        x = x.to(self.fabric.device).contiguous(memory_format=torch.channels_last)
+        quality = torch.rand(len(x), device=x.device) * 100.0
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * learning_rate(self.step, cfg)
+            optimizer.zero_grad(set_to_none=True)
+        loss = rate_distortion(
+            self.wrapped(x, quality, grey.to(x.device)), x, quality, self.model.cfg
+        )
+        self.fabric.backward(loss.total)
+        params = [p for p in self.model.parameters() if p.grad is not None]
+        norm = nn.utils.clip_grad_norm_(params, cfg.clip)
+        if torch.isfinite(norm):
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self.ema.update_parameters(self.model)
+        self.step += 1
+        return loss
+
+    def validate(self, pictures: list[Tensor]) -> None:
+        """Score the averaged weights; keep them as best.safetensors if nothing was better."""
+        if not (self.fabric.is_global_zero and pictures):
+            return
+        averaged: Codec = self.ema.module
+        # The whole probability path is judged as it will be shipped.
+        averaged.set_quantised(True)
+        with self.fabric.autocast():
+            result = validate(averaged, pictures, self.fabric.device)
+        averaged.set_quantised(self.cfg.quantised)
+        self.log({"step": self.step, "minutes": round(self.minutes, 1), "valid": result})
+        if result["score"] < self.best:
+            self.best = result["score"]
+            state = {k: v.contiguous() for k, v in averaged.state_dict().items()}
+            save_file(state, self.out / "best.safetensors")
+            meta = {"step": self.step, "minutes": self.minutes, "valid": result}
+            meta["config"] = dataclasses.asdict(self.cfg)
+            (self.out / "best.json").write_text(json.dumps(meta, indent=1))
+
+
+def freeze_analysis(model: Codec) -> None:
+    """Keep the encoder's half fixed, so that the rest can adapt to truly rounded latents."""
+    for module in (model.g_a, model.h_a, model.q_a8, model.q_a16, model.q_h, model.q_z):
+        module.requires_grad_(False)
+    model.linear_a.requires_grad_(False)
+    model.log_gain.requires_grad_(False)
+
+
+def run(cfg: TrainConfig, fabric: Fabric) -> None:
+    """Train until the last step or the time limit."""
+    state = Run(cfg, fabric)
+    pictures = open_pictures(Path(cfg.valid)) if cfg.valid and cfg.valid_minutes else []
+    start = saved = time.monotonic()
+    minutes_before = state.minutes
+    validated = state.minutes
+    sums, count, first = np.zeros(3), 0, state.step
+    while state.step < cfg.steps:
+        loss = state.train_step()
+        now = time.monotonic()
+        state.minutes = minutes_before + (now - start) / 60
+        sums += [loss.total.item(), loss.bpp.mean().item(), psnr(loss.mse.detach()).mean().item()]
+        count += 1
+        if state.step % cfg.log_steps == 0:
+            rate = (now - start) / (state.step - first)
+            total, bpp, db = (round(float(v), 4) for v in sums / count)
+            left = round(rate * (cfg.steps - state.step) / 60, 1)
+            state.log({"step": state.step, "loss": total, "bpp": bpp, "psnr": db,
+                       "s_per_step": round(rate, 3), "minutes_left": left})  # fmt: skip
+            sums, count = np.zeros(3), 0
+        if now - saved > cfg.save_minutes * 60:
+            state.save()
+            saved = now
+        if cfg.valid_minutes and state.minutes - validated > cfg.valid_minutes:
+            state.validate(pictures)
+            validated = state.minutes
+        if cfg.minutes and (now - start) / 60 > cfg.minutes:
+            break
+    state.save()
+    state.validate(pictures)
+
+
+@click.command()
+@click.option("--config", "path", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--out", help="Folder for checkpoints and log, instead of the configuration's.")
+@click.option("--steps", type=int, help="Length of the run (and of its learning-rate curve).")
+@click.option("--minutes", type=float, help="Stop, resumable, after this time.")
+@click.option("--accelerator", default="auto", show_default=True)
+@click.option("--devices", default="auto", show_default=True)
+@click.option("--threads", type=int, default=0, help="CPU threads (0: all cores).")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any other setting.")
+def main(path: Path, out: str | None, steps: int | None, minutes: float | None,
+         accelerator: str, devices: str, threads: int, settings: tuple[str, ...]) -> None:  # fmt: skip
+    """Train the codec from a configuration file, or go on where the last run stopped."""
+    overrides: dict[str, Any] = {"out": out, "steps": steps, "minutes": minutes}
+    for item in settings:
+        name, _, value = item.partition("=")
+        try:
+            overrides[name] = json.loads(value)
+        except json.JSONDecodeError:
+            overrides[name] = value
+    cfg = load_config(path, overrides)
+    if threads:
+        torch.set_num_threads(threads)
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=cfg.precision)
+    fabric.launch()
+    run(cfg, fabric)
+
+
+if __name__ == "__main__":
+    main()

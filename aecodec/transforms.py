@@ -1,0 +1,128 @@
+"""The networks on a runtime: g_a, h_a, h_s, prior, g_s as ONNX graphs on ONNX Runtime.
+
+A session is opened when it is first needed, so decompressing never loads the encoder. All
+arrays are NumPy float32, (channels, height, width) without a batch axis unless said.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aecodec.errors import ModelError
+
+Float = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
+
+
+def default_threads() -> int:
+    """Threads of a runtime: AECODEC_THREADS, else the cores this process may use."""
+    setting = os.environ.get("AECODEC_THREADS", "")
+    if setting.isdigit() and int(setting) > 0:
+        return int(setting)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class OnnxNetworks:
+    """The five graphs of one model folder. Safe to use from several threads.
+
+    vectors: the quality vectors of the float networks, each (rows, channels), rows evenly
+    spaced over quality 0..100.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        vectors: Mapping[str, Float],
+        threads: int = 0,
+        *,
+        optimise: bool = True,
+    ) -> None:
+        self._folder, self._vectors = folder, vectors
+        self._threads = threads or default_threads()
+        self._optimise = optimise
+        self._sessions: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def _session(self, name: str) -> Any:
+        session = self._sessions.get(name)
+        if session is None:
+            with self._lock:
+                session = self._sessions.get(name)
+                if session is None:
+                    session = self._sessions[name] = self._open(name)
+        return session
+
+    def _open(self, name: str) -> Any:
+        import onnxruntime as ort  # 0.1 s; `info` and Image.open never get here
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Waiting threads sleep instead of spinning: a batch of processes shares the cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if not self._optimise:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            return ort.InferenceSession(
+                str(self._folder / f"{name}.onnx"), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise ModelError(f"{self._folder.name}/{name}.onnx cannot be loaded: {error}") from error
+
+    def _run(self, name: str, **inputs: Array) -> list[Array]:
+        outputs: list[Array] = self._session(name).run(None, inputs)
+        return outputs
+
+    def _vector(self, name: str, quality: int) -> Float:
+        """Quality vector at a quality in hundredths, interpolated: (1,C,1,1)."""
+        rows = self._vectors[name]
+        t = quality / 10000 * (len(rows) - 1)
+        i = min(int(t), len(rows) - 2)
+        v = rows[i] * (i + 1 - t) + rows[i + 1] * (t - i)
+        return v[None, :, None, None].astype(np.float32)
+
+    def inverse_gain(self, quality: int) -> Float:
+        """(M,1,1): natural units of y per quantisation step, for reconstruction."""
+        rows = self._vectors["log_inverse"]
+        t = quality / 10000 * (len(rows) - 1)
+        i = min(int(t), len(rows) - 2)
+        return np.exp(rows[i] * (i + 1 - t) + rows[i + 1] * (t - i))[:, None, None]
+
+    def analysis(self, x: npt.NDArray[np.uint8], quality: int) -> Float:
+        """g_a: pixels (H,W,3), sides multiples of 64 -> u = y / s (M,H/16,W/16)."""
+        planes = np.ascontiguousarray(x.transpose(2, 0, 1))[None]
+        vectors = {name: self._vector(name, quality) for name in ("q_a8", "q_a16")}
+        u: Float = self._run("analysis", x=planes, **vectors)[0][0]
+        return u
+
+    def hyper_analysis(self, u: Float, quality: int) -> Float:
+        """h_a: u (M,h,w) -> z (Z,h/4,w/4), not rounded."""
+        vectors = {name: self._vector(name, quality) for name in ("q_h", "q_z")}
+        z: Float = self._run("hyper_analysis", u=u[None], **vectors)[0][0]
+        return z
+
+    def hyper_synthesis(self, z: Float) -> Float:
+        """h_s, exact: integers (1,Z,h/4,w/4) -> integers (1,W,h,w)."""
+        return self._run("hyper_synthesis", z=z)[0]
+
+    def prior(self, step: int, context: Float, common: Float) -> tuple[Float, Float]:
+        """The prior network, exact: -> integer means and scale indices (1,M,h,w)."""
+        index = np.array(step, np.int64)
+        mean, scale = self._run("prior", step=index, context=context, common=common)
+        return mean, scale
+
+    def synthesis(self, y_hat: Float, quality: int) -> npt.NDArray[np.uint8]:
+        """g_s: y_hat (M,h,w) in natural units -> pixels (16h,16w,3)."""
+        vectors = {name: self._vector(name, quality) for name in ("q_s8", "q_s16")}
+        x_hat: npt.NDArray[np.uint8] = self._run("synthesis", y_hat=y_hat[None], **vectors)[0][0]
+        return x_hat.transpose(1, 2, 0)
