@@ -5,36 +5,50 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from aecodec.bench import codecs, metrics, pictures, provenance, records, runner
+from aecodec.bench import (
+    bd,
+    codecs,
+    metrics,
+    pictures,
+    plots,
+    provenance,
+    records,
+    report,
+    runner,
+    summary,
+    timing,
+)
 from aecodec.bench.pictures import Source
 
-BD_METHODS = ("pchip", "akima")
 NEEDED = {"bjontegaard": "BD-rates", "matplotlib": "plots"}
 
 
-class QualitiesParam(click.ParamType):
-    """`20,50,80` for every codec or `jpeg=10,20,30` for one."""
+Qualities = list[tuple[list[str], tuple[float, ...]]]
 
-    name = "[codec=]q,q,..."
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, tuple[float, ...]]:
-        name, _, numbers = str(value).rpartition("=")
+def _parse_qualities(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> Qualities:
+    """`20,50,80` for every codec or `jpeg=10,20,30` for one -> (codecs, qualities) pairs."""
+    parsed: Qualities = []
+    for value in values:
+        name, _, numbers = value.rpartition("=")
         try:
-            names = codecs.expand([name]) if name else []
-            found = tuple(float(number) for number in numbers.split(","))
+            names = codecs.expand([name]) if name else list(codecs.REGISTRY)
+            parsed.append((names, tuple(float(number) for number in numbers.split(","))))
         except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return ",".join(names), found
+            raise click.BadParameter(str(error)) from error
+    # What was given for all comes first, so that what was given for one codec wins.
+    return sorted(parsed, key=lambda pair: -len(pair[0]))
 
 
-def _list_of(known: Sequence[str]) -> Callable[..., list[str]]:
+def _list_of(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     def parse(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
         names = [name.strip() for name in value.split(",") if name.strip()]
         unknown = [name for name in names if name not in known]
@@ -52,8 +66,8 @@ def _list_of(known: Sequence[str]) -> Callable[..., list[str]]:
 @click.option("--codecs", "codec_names", default="aec,jpeg,jpeg2000,webp,avif,heic,jxl",
     show_default=True, callback=_list_of(tuple(codecs.REGISTRY)),
     help="Codecs to run; avif stands for avif and avif-psnr.")  # fmt: skip
-@click.option("--qualities", type=QualitiesParam(), multiple=True,
-    help="0..100, for all codecs or for one; repeatable.")  # fmt: skip
+@click.option("--qualities", multiple=True, metavar="[CODEC=]Q,Q,...",
+    callback=_parse_qualities, help="0..100, for all codecs or for one; repeatable.")  # fmt: skip
 @click.option("--metrics", "metric_names", default="psnr,ms_ssim", show_default=True,
     callback=_list_of(tuple(metrics.METRICS)),
     help="Also ssimulacra2 (slow).")  # fmt: skip
@@ -64,10 +78,10 @@ def _list_of(known: Sequence[str]) -> Callable[..., list[str]]:
     help="Pictures measured at once; timing is always serial.")  # fmt: skip
 @click.option("--anchor", "anchors", multiple=True,
     help="Codec to compare against; repeatable. Default: jpeg, and vtm-18.0 on Kodak.")  # fmt: skip
-@click.option("--bd-method", type=click.Choice(BD_METHODS), default="pchip", show_default=True,
-    help="Interpolation of the BD-rate.")  # fmt: skip
+@click.option("--bd-method", type=click.Choice(bd.METHODS), default=bd.METHODS[0],
+    show_default=True, help="Interpolation of the BD-rate.")  # fmt: skip
 @click.option("--repeats", type=click.IntRange(0), default=0, show_default=True,
-    help="Time every codec with so many repeats after the rate run; 0 measures no time.")  # fmt: skip
+    help="Then time every codec with so many repeats; 0 measures no time.")  # fmt: skip
 @click.option("--time-pictures", type=click.IntRange(1), default=4, show_default=True,
     help="How many of the pictures are timed.")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
@@ -79,17 +93,12 @@ def _list_of(known: Sequence[str]) -> Callable[..., list[str]]:
 def bench(
     paths: tuple[Path, ...],
     codec_names: list[str],
-    qualities: tuple[tuple[str, tuple[float, ...]], ...],
+    qualities: Qualities,
     metric_names: list[str],
     output: Path,
     jobs: int,
-    anchors: tuple[str, ...],
-    bd_method: str,
-    repeats: int,
     time_pictures: int,
-    threads: int,
-    report: bool,
-    report_pictures: int,
+    **rest: Any,
 ) -> None:
     """Measure codecs side by side on PICTURES (files or folders).
 
@@ -106,54 +115,20 @@ def bench(
     wanted = _available_metrics(metric_names)
     chosen = _qualities(list(versions), qualities)
     output.mkdir(parents=True, exist_ok=True)
+    settings = {"qualities": chosen, "metrics": wanted, **rest}
+    provenance.write(output / "run.json", provenance.describe(versions, settings))
 
     tasks = runner.plan(sources, versions, chosen, wanted)
-    rows, failures = _measure(tasks, output, jobs, problems)
-    timings = _time(tasks, sources[:time_pictures], output, repeats, threads, problems)
+    rows = _measure(tasks, output, jobs, problems)
+    timings = _time(tasks, sources[:time_pictures], output, rest, problems)
     records.write_csv(output / "records.csv", rows, timings)
-    command = ["aecodec", "bench", *(str(path) for path in paths), *_options()]
-    settings = {"qualities": chosen, "metrics": wanted, "bd_method": bd_method}
-    provenance.write(output / "run.json", provenance.describe(command, versions, settings))
     if rows:
-        failed = {outcome.task.source.name for outcome in failures}
-        shown = [source for source in sources if source.name not in failed][:report_pictures]
-        _present(rows, timings, anchors, bd_method, output, shown if report else [], problems)
+        _present(rows, timings, sources, output, rest, problems)
     if problems:
         click.echo(f"{len(problems)} problems:", err=True)
         for problem in problems:
             click.echo(f"  {problem}", err=True)
         raise click.exceptions.Exit(1)
-
-
-def _options() -> list[str]:
-    """The options of this call as they would be typed, without the pictures."""
-    context = click.get_current_context()
-    typed: list[str] = []
-    for parameter in context.command.params:
-        if parameter.name is None or parameter.param_type_name != "option":
-            continue
-        source = context.get_parameter_source(parameter.name)
-        if source is click.core.ParameterSource.COMMANDLINE:
-            value = context.params[parameter.name]
-            typed += _typed(parameter.opts[0], parameter.secondary_opts, value)
-    return typed
-
-
-def _typed(option: str, off: Sequence[str], value: object) -> list[str]:
-    if isinstance(value, bool):
-        return [option if value else off[0]]
-    if isinstance(value, list):
-        return [option, ",".join(value)]
-    if isinstance(value, tuple):
-        parts: list[str] = []
-        for item in value:
-            if isinstance(item, tuple):
-                name, numbers = item
-                listed = ",".join(f"{number:g}" for number in numbers)
-                item = f"{name}={listed}" if name else listed
-            parts += [option, str(item)]
-        return parts
-    return [option, str(value)]
 
 
 def _available_codecs(names: Sequence[str]) -> dict[str, str]:
@@ -180,15 +155,10 @@ def _available_metrics(names: Sequence[str]) -> list[str]:
     return ["psnr", *kept]
 
 
-def _qualities(
-    names: Sequence[str], given: Sequence[tuple[str, tuple[float, ...]]]
-) -> dict[str, tuple[float, ...]]:
+def _qualities(names: Sequence[str], given: Qualities) -> dict[str, tuple[float, ...]]:
     chosen = {name: codecs.REGISTRY[name].qualities for name in names}
-    # What was given for all comes first, so that what was given for one codec wins.
-    for listed, numbers in sorted(given, key=lambda item: item[0] != ""):
-        for name in listed.split(",") if listed else names:
-            if name in chosen:
-                chosen[name] = numbers
+    for some, numbers in given:
+        chosen |= {name: numbers for name in some if name in chosen}
     return chosen
 
 
@@ -201,32 +171,30 @@ def _progress(label: str, length: int) -> Iterator[Callable[[], None]]:
 
 def _measure(
     tasks: Sequence[runner.Task], output: Path, jobs: int, problems: list[str]
-) -> tuple[list[records.Record], list[runner.Outcome]]:
+) -> list[records.Record]:
     with _progress("rates", len(tasks)) as step:
         rows, failures = runner.run(
             tasks, output / "records.jsonl", jobs, on_outcome=lambda outcome: step()
         )
     problems += [f"{outcome.task}: {outcome.error}" for outcome in failures]
-    return rows, failures
+    return rows
 
 
 def _time(
     tasks: Sequence[runner.Task],
     sources: Sequence[Source],
     output: Path,
-    repeats: int,
-    threads: int,
+    options: Mapping[str, Any],
     problems: list[str],
 ) -> list[records.Timing]:
-    if not repeats:
-        return records.read(output / "times.jsonl", records.Timing)
-    from aecodec.bench import timing
-
+    path = output / "times.jsonl"
+    if not options["repeats"]:
+        return records.read(path, records.Timing)
     names = {source.name for source in sources}
     own = [task for task in tasks if task.source.name in names]
     with _progress("times", len(own)) as step:
         rows, failed = timing.run(
-            own, output / "times.jsonl", repeats, threads, lambda task, error: step()
+            own, path, options["repeats"], options["threads"], lambda task, error: step()
         )
     problems += failed
     return rows
@@ -235,31 +203,28 @@ def _time(
 def _present(
     rows: Sequence[records.Record],
     timings: Sequence[records.Timing],
-    anchors: Sequence[str],
-    method: str,
+    sources: Sequence[Source],
     output: Path,
-    shown: Sequence[Source],
+    options: Mapping[str, Any],
     problems: list[str],
 ) -> None:
     """Summary on the terminal and in files, plots, report: whatever is installed for it."""
-    missing = {name: use for name, use in NEEDED.items() if not importlib.util.find_spec(name)}
-    for name, use in missing.items():
-        click.echo(f"skipping {use}: {name} is not installed", err=True)
+    missing = [name for name in NEEDED if not importlib.util.find_spec(name)]
+    for name in missing:
+        click.echo(f"skipping {NEEDED[name]}: {name} is not installed", err=True)
     if "bjontegaard" in missing:
         return
-    from aecodec.bench import plots, summary
-
     try:
-        found = summary.build(rows, timings, anchors, method)
+        found = summary.build(rows, timings, options["anchors"], options["bd_method"])
     except ValueError as error:
         problems.append(f"no summary: {error}")
         return
     summary.write(found, output)
     click.echo(summary.readme_block(found))
     svgs = {} if "matplotlib" in missing else plots.draw_all(found, output)
-    if shown:
-        from aecodec.bench import report
-
+    if options["report"]:
+        shown = [source for source in sources if source.name in found.pictures]
+        shown = shown[: options["report_pictures"]]
         with _progress("report", len(shown)) as step:
             problems += report.write(output / "report.html", found, rows, shown, svgs, step)
     click.echo(f"results in {output}")

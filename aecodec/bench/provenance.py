@@ -6,7 +6,8 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,19 @@ def packages() -> dict[str, str]:
     return found
 
 
-def describe(
-    command: Sequence[str], versions: Mapping[str, str], settings: Mapping[str, Any]
-) -> dict[str, Any]:
+def typed() -> str:
+    """The command of this process, paths shortened to their names."""
+    arguments = [Path(word).name if os.sep in word else word for word in sys.argv[1:]]
+    program = Path(sys.argv[0])
+    known = {"__main__.py": "python -m aecodec.bench", "aecodec": "aecodec"}
+    return " ".join([known.get(program.name, f"python {program.name}"), *arguments])
+
+
+def describe(versions: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Everything a stranger needs to run it again."""
     return {
-        "command": list(command),
-        "settings": dict(settings),
+        "command": typed(),
+        "settings": {name: _plain(value) for name, value in settings.items()},
         "codecs": dict(versions),
         "packages": packages(),
         "python": platform.python_version(),
@@ -52,6 +59,14 @@ def describe(
         "processor": processor(),
         "processors": os.cpu_count(),
     }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
 
 
 def write(path: Path, description: Mapping[str, Any]) -> None:

@@ -39,7 +39,10 @@ LEVELS = (("Small", 0.2), ("Medium", 0.5))
 """Name and bits per pixel, averaged over the set, of the sizes compared."""
 
 SHOWN_SIDE = (1280, 960)
-"""Larger pictures are shown as a crop of this size from their middle, or the page would not load."""
+"""Larger pictures are shown as a crop of this size from their middle, to keep the page small."""
+
+SPAN = re.compile(r" (\([\d.]+\u2013[\d.]+\)( \u2020)?)")
+"""The PSNR span behind a BD-rate, as `summary.rate_cell` writes it."""
 
 PLOT_TITLES = {
     "rate-distortion": "Rate and PSNR",
@@ -104,7 +107,7 @@ def html_table(table: Table) -> str:
         bold = text.startswith("**") and text.endswith("**")
         escaped = html.escape(text.strip("*") if bold else text)
         # The span of a BD-rate goes on a line of its own where the page is narrow.
-        escaped = re.sub(r" (\([\d.]+\u2013[\d.]+\))", r' <span class="span">\1</span>', escaped)
+        escaped = SPAN.sub(r' <span class="span">\1</span>', escaped)
         return f"<strong>{escaped}</strong>" if bold else escaped
 
     header, rows = table
