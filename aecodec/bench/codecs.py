@@ -147,20 +147,19 @@ def _aecodec() -> Any:
 
 
 def _aec_encode(image: Image.Image, quality: float, threads: int) -> bytes:
-    return bytes(_aecodec().encode(image, quality=quality))
+    return bytes(_aecodec().encode(image, quality=quality, threads=threads))
 
 
 def _aec_decode(path: Path, threads: int) -> Image.Image:
-    image: Image.Image = _aecodec().decode(path.read_bytes())
+    image: Image.Image = _aecodec().decode(path.read_bytes(), threads=threads)
     return image.convert("RGB")
 
 
 def _aec_version() -> str:
     """Package version and model id, so that new weights are never mixed with old records."""
     package = _aecodec()
-    info = package.info(package.encode(probe_picture(), quality=50))
-    model = info.get("model_id") if isinstance(info, dict) else getattr(info, "model_id", None)
-    return f"aecodec {getattr(package, '__version__', '?')}, model {model}"
+    model = package.info(package.encode(probe_picture(), quality=50, threads=1)).model
+    return f"aecodec {package.__version__}, model {model}"
 
 
 REGISTRY: dict[str, Codec] = {
@@ -176,6 +175,7 @@ REGISTRY: dict[str, Codec] = {
             decode=_aec_decode,
             version=_aec_version,
             learned=True,
+            integer_quality=False,
         ),
         Codec(
             name="jpeg",

@@ -125,8 +125,14 @@ def run(
                 records.append(stream, outcome.record)
             on_outcome(outcome)
     # Workers finish in any order; sorted, two runs of the same inputs give the same file.
-    records.rewrite(path, kept.values())
+    current = {(*task.key[:3], task.quality): task.version for task in tasks}
+    records.rewrite(path, (row for row in kept.values() if _is_current(row, current)))
     return [kept[task.key] for task in tasks if task.key in kept], failures
+
+
+def _is_current(row: Record, versions: Mapping[tuple[str, str, str, float], str]) -> bool:
+    """False for what an older version of a library made where there is a task for a newer one."""
+    return versions.get((*row.key[:3], row.quality), row.version) == row.version
 
 
 def _mend_last_line(path: Path) -> None:
