@@ -1,0 +1,233 @@
+"""The quality scale, and the search for the quality that meets a size, a rate or a PSNR.
+
+    quality 0 ........ 100      what people give; a file keeps it in hundredths
+    bytes and PSNR grow with it, so a target is met by a search on one variable
+
+The search is a secant inside a bracket that falls back to bisection: sizes are nearly
+exponential and PSNR nearly linear in the quality, so three to five encodings are usual.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from aecodec.errors import AecError
+
+if TYPE_CHECKING:
+    from aecodec.picture import Picture
+
+DEFAULT_QUALITY = 75.0
+FINEST = 10000  # hundredths: the quality 100
+
+SIZE_TOLERANCE = 0.02  # how far below the size asked a file may stay
+PSNR_TOLERANCE = 0.05  # dB, to either side
+MAX_ENCODINGS = 12
+
+_LOSSLESS = 100.0  # dB: stands for infinity where slopes are computed
+_START = 6000  # hundredths: the first guess
+_SLOPES = {"size": 0.00035, "psnr": 0.0015}  # per hundredth of quality, until two are measured
+_BLIND_STEPS = 3  # extrapolations before the end of the scale itself is tried
+_BAND = 2**20  # pixels compared at a time
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+Unit = Literal["size", "bpp", "psnr"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a file should come to: `size` in bytes, `bpp` in bits per pixel, or `psnr` in dB.
+
+    Raises AecError for a value that is not a positive number.
+    """
+
+    unit: Unit
+    value: float
+
+    def __post_init__(self) -> None:
+        if not (self.value > 0 and math.isfinite(self.value)):
+            raise AecError(f"the target must be a number above 0, not {self.value:g}")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A finished search. `psnr` is None when it did not have to be measured."""
+
+    data: bytes
+    quality: float
+    psnr: float | None
+
+
+@dataclass(frozen=True)
+class _Probe:
+    quality: int  # hundredths
+    data: bytes
+    psnr: float | None
+    distance: float  # from the target: below 0 is too little quality, above 0 too much
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `60000`, `60k`, `1.5M` (decimal) or `60KiB` (binary). Raises AecError."""
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmg]i?|)b?\s*", text.lower())
+    size = int(float(found[1]) * _UNITS[found[2]]) if found else 0
+    if size < 1:
+        raise AecError(f"{text!r} is not a size such as 60000, 60k or 1.5M")
+    return size
+
+
+def psnr(a: Picture, b: Picture) -> float:
+    """PSNR in dB over the 8-bit colour samples of two pictures of one shape; inf when equal.
+
+    Alpha is kept exactly by the format and not counted.
+    """
+    import numpy as np
+
+    squares = 0
+    rows = max(1, _BAND // a.width)
+    for top in range(0, a.height, rows):
+        difference = a.pixels[top : top + rows].astype(np.int32) - b.pixels[top : top + rows]
+        squares += int(np.square(difference).sum(dtype=np.int64))
+    return 10 * math.log10(255**2 * a.pixels.size / squares) if squares else math.inf
+
+
+def reach(
+    target: Target,
+    pixels: int,
+    encode: Callable[[float], bytes],
+    measure: Callable[[bytes], float],
+) -> Hit:
+    """The file that meets the target, by at most MAX_ENCODINGS calls of `encode(quality)`.
+
+    `measure` gives the PSNR of a file and is called for PSNR targets only; `pixels` is width
+    times height. A size is never exceeded and missed by at most 2 %, a PSNR by at most 0.05 dB,
+    except where the next hundredth of quality already goes too far. Raises AecError naming the
+    reachable range when the target lies outside it.
+    """
+    search = _Search(target, pixels, encode, measure)
+    quality = _START
+    for _ in range(MAX_ENCODINGS):
+        probe = search.probe(quality)
+        if search.accepts(probe.distance):
+            return search.hit(probe)
+        search.narrow(probe)
+        if search.finished():
+            break
+        quality = search.next_quality()
+    return search.hit(search.best())
+
+
+class _Search:
+    """A bracket of two probes around the target."""
+
+    def __init__(
+        self,
+        target: Target,
+        pixels: int,
+        encode: Callable[[float], bytes],
+        measure: Callable[[bytes], float],
+    ) -> None:
+        self.target, self.pixels = target, pixels
+        self.encode, self.measure = encode, measure
+        self.low: _Probe | None = None
+        self.high: _Probe | None = None
+        self.last: _Probe | None = None
+        self.before: _Probe | None = None
+        self.steps = 0
+
+    @property
+    def limit(self) -> int:
+        """The size asked, in bytes."""
+        per_byte = self.pixels / 8 if self.target.unit == "bpp" else 1
+        return int(self.target.value * per_byte)
+
+    def probe(self, quality: int) -> _Probe:
+        """Encode at a quality in hundredths."""
+        data = self.encode(quality / 100)
+        if self.target.unit == "psnr":
+            value = self.measure(data)
+            return _Probe(quality, data, value, min(value, _LOSSLESS) - self.target.value)
+        return _Probe(quality, data, None, math.log(len(data) / max(self.limit, 1)))
+
+    def accepts(self, distance: float) -> bool:
+        """Whether this is near enough to the target."""
+        if self.target.unit == "psnr":
+            return abs(distance) <= PSNR_TOLERANCE
+        return math.log(1 - SIZE_TOLERANCE) <= distance <= 0
+
+    def narrow(self, probe: _Probe) -> None:
+        """Take in a probe that missed. Raises AecError when it missed at the end of the scale."""
+        if probe.distance > 0:
+            self.high = probe
+        else:
+            self.low = probe
+        self.before, self.last = self.last, probe
+        self.steps += 1
+        if (probe.distance > 0 and probe.quality == 0) or (
+            probe.distance <= 0 and probe.quality == FINEST
+        ):
+            other = self.probe(FINEST - probe.quality)
+            ends = sorted((probe, other), key=lambda end: end.quality)
+            raise AecError(self._unreachable(*ends))
+
+    def finished(self) -> bool:
+        """Whether no quality is left between the two probes."""
+        return bool(self.low and self.high and self.high.quality - self.low.quality <= 1)
+
+    def next_quality(self) -> int:
+        """Where to look next, in hundredths."""
+        if self.low is None or self.high is None:
+            return self._extrapolate()
+        low, high = self.low, self.high
+        stuck = self.before is not None and self.last is not None and (
+            (self.before.distance > 0) == (self.last.distance > 0)
+        )  # fmt: skip
+        if stuck and self.steps > 3:
+            quality = (low.quality + high.quality) // 2
+        else:
+            share = (self._aim() - low.distance) / (high.distance - low.distance)
+            quality = round(low.quality + share * (high.quality - low.quality))
+        return min(max(quality, low.quality + 1), high.quality - 1)
+
+    def best(self) -> _Probe:
+        """The probe to settle for: the larger one that fits, or the nearer PSNR."""
+        probes = [probe for probe in (self.low, self.high) if probe]
+        if self.target.unit != "psnr":
+            return self.low or probes[0]
+        return min(probes, key=lambda probe: abs(probe.distance))
+
+    def hit(self, probe: _Probe) -> Hit:
+        """The result of the search."""
+        return Hit(probe.data, probe.quality / 100, probe.psnr)
+
+    def _aim(self) -> float:
+        """The middle of what is accepted."""
+        return 0.0 if self.target.unit == "psnr" else math.log(1 - SIZE_TOLERANCE / 2)
+
+    def _extrapolate(self) -> int:
+        """A step to the side of which nothing is known yet."""
+        last, before = self.last, self.before
+        assert last is not None
+        if self.steps > _BLIND_STEPS:
+            return 0 if last.distance > 0 else FINEST
+        slope = _SLOPES["psnr" if self.target.unit == "psnr" else "size"]
+        if before is not None and before.quality != last.quality:
+            # Far-off slopes would send the search to the end of the scale, or nowhere.
+            measured = (last.distance - before.distance) / (last.quality - before.quality)
+            slope = min(max(measured, slope / 4), slope * 4)
+        step = (self._aim() - last.distance) / slope
+        quality = round(last.quality + step * 1.05)  # a little too far closes the bracket
+        return min(max(quality, 0), FINEST)
+
+    def _unreachable(self, least: _Probe, most: _Probe) -> str:
+        asked = f"{self.target.value:g}"
+        if self.target.unit == "psnr":
+            top = "lossless" if most.psnr == math.inf else f"{most.psnr:.2f} dB"
+            return f"{asked} dB cannot be reached: {least.psnr:.2f} dB to {top} can"
+        sizes = [len(least.data), len(most.data)]
+        if self.target.unit == "bpp":
+            lower, upper = (8 * size / self.pixels for size in sizes)
+            return f"{asked} bpp cannot be reached: {lower:.4g} to {upper:.4g} bpp can"
+        return f"{self.limit} bytes cannot be reached: {sizes[0]} to {sizes[1]} bytes can"

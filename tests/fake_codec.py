@@ -1,0 +1,89 @@
+"""A codec without weights that stands in for aecodec.codec where the codec is not what is tested.
+
+Pixels are quantised with a step that falls with the quality, deflated, and put into a real
+container, so that sizes and PSNR behave like those of the codec: both grow with the quality.
+
+    python tests/fake_codec.py ARGS...      is the command line with this codec behind it
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+import zlib
+
+import numpy as np
+
+from aecodec import alpha, container
+from aecodec.container import AecFile, Colour, Header, Tile
+from aecodec.errors import FormatError
+from aecodec.picture import Picture
+
+MODEL = bytes.fromhex("fa4ec0de")
+calls: list[str] = []
+
+
+def encode_picture(
+    picture: Picture, quality: float = 75.0, *, metadata: str = "all", threads: int = 0
+) -> bytes:
+    calls.append("encode")
+    colour = Colour.GREY if picture.pixels.ndim == 2 else Colour.RGB
+    hundredths = round(quality * 100)
+    has_alpha = picture.alpha is not None
+    header = Header(MODEL, colour, has_alpha, picture.width, picture.height, hundredths)
+    levels = np.rint(picture.pixels / _step(hundredths)).astype(np.uint8)
+    return container.write(
+        AecFile(
+            header,
+            (Tile(zlib.crc32(levels.tobytes()), zlib.compress(levels.tobytes(), 1)),),
+            alpha=alpha.pack_alpha(picture.alpha) if picture.alpha is not None else None,
+            icc=picture.icc if metadata != "none" else None,
+            exif=picture.exif if metadata == "all" else None,
+            xmp=picture.xmp if metadata == "all" else None,
+        )
+    )
+
+
+def decode_file(
+    data: bytes,
+    *,
+    max_pixels: int = container.MAX_PIXELS,
+    threads: int = 0,
+    best_effort: bool = False,
+) -> Picture:
+    calls.append("decode")
+    file = container.read(data, max_pixels, damaged_ok=best_effort)
+    header, tile = file.header, file.tiles[0]
+    planes = () if header.colour is Colour.GREY else (3,)
+    shape = (header.height, header.width, *planes)
+    plane = None
+    if file.alpha is not None:
+        plane = alpha.unpack_alpha(file.alpha, header.height, header.width)
+    if tile is None:
+        pixels = np.full(shape, 128, np.uint8)
+    else:
+        try:
+            levels = np.frombuffer(zlib.decompress(tile.payload), np.uint8).reshape(shape)
+        except (zlib.error, ValueError) as error:
+            raise FormatError(f"damaged: {error}") from error
+        pixels = np.clip(np.rint(levels * _step(header.quality)), 0, 255).astype(np.uint8)
+    return Picture(pixels, plane, file.icc, file.exif, file.xmp)
+
+
+def _step(hundredths: int) -> float:
+    return float(np.exp((10000 - hundredths) / 10000 * np.log(64)))
+
+
+def module() -> types.ModuleType:
+    """This codec under the name of the real one."""
+    fake = types.ModuleType("aecodec.codec")
+    fake.encode_picture = encode_picture  # type: ignore[attr-defined]
+    fake.decode_file = decode_file  # type: ignore[attr-defined]
+    return fake
+
+
+if __name__ == "__main__":
+    sys.modules["aecodec.codec"] = module()
+    from aecodec.cli import main
+
+    main()

@@ -1,0 +1,160 @@
+"""The search that turns a size, a rate or a PSNR into a quality."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aecodec import rate
+from aecodec.errors import AecError
+from aecodec.picture import Picture
+from aecodec.rate import MAX_ENCODINGS, Target, parse_size, reach
+
+
+class Curve:
+    """A codec that is only a curve: size and PSNR as functions of the quality."""
+
+    def __init__(self, size: Callable[[float], float], db: Callable[[float], float]) -> None:
+        self.size, self.db = size, db
+        self.qualities: list[float] = []
+
+    def encode(self, quality: float) -> bytes:
+        self.qualities.append(quality)
+        return bytes(int(self.size(quality)))
+
+    def measure(self, data: bytes) -> float:
+        return self.db(self.qualities[-1])
+
+    def reach(self, unit: rate.Unit, value: float, pixels: int = 393216) -> rate.Hit:
+        return reach(Target(unit, value), pixels, self.encode, self.measure)
+
+
+def typical(base: float = 3000, growth: float = 0.036) -> Curve:
+    return Curve(lambda q: base * math.exp(growth * q), lambda q: 27 + 0.14 * q)
+
+
+@settings(deadline=None)
+@given(
+    st.floats(200, 30000),
+    st.floats(0.01, 0.06),
+    st.floats(0.02, 0.98),
+    st.sampled_from([0.5, 1.0, 2.0]),
+)
+def test_sizes_are_met_and_never_exceeded(
+    base: float, growth: float, share: float, bend: float
+) -> None:
+    # Growth that is faster at one end of the scale than a plain exponential has.
+    curve = Curve(lambda q: base * math.exp(growth * 100 * (q / 100) ** bend), lambda q: q)
+    limit = int(base * math.exp(growth * 100 * share))
+    hit = curve.reach("size", limit)
+    assert len(hit.data) <= limit
+    assert len(hit.data) >= 0.98 * limit - 1
+    assert len(hit.data) == int(curve.size(hit.quality))
+    assert len(curve.qualities) <= MAX_ENCODINGS
+
+
+@pytest.mark.parametrize("limit", [3500, 12000, 60000, 100000])
+def test_few_encodings_on_a_typical_picture(limit: int) -> None:
+    curve = typical()
+    curve.reach("size", limit)
+    assert len(curve.qualities) <= 6
+
+
+@pytest.mark.parametrize("goal", [27.5, 30, 36, 40.9])
+def test_psnr_is_met(goal: float) -> None:
+    curve = typical()
+    hit = curve.reach("psnr", goal)
+    assert hit.psnr is not None
+    assert abs(hit.psnr - goal) <= 0.05
+    assert len(curve.qualities) <= 6
+
+
+def test_bits_per_pixel_count_the_whole_file() -> None:
+    hit = typical().reach("bpp", 0.5, pixels=393216)
+    assert 0.98 * 0.5 <= 8 * len(hit.data) / 393216 <= 0.5
+    assert hit.psnr is None
+
+
+@pytest.mark.parametrize("unit", ["size", "bpp"])
+def test_unreachable_sizes_name_the_range(unit: rate.Unit) -> None:
+    pixels = 8 if unit == "bpp" else 1
+    for asked in (2999, 200000):
+        curve = Curve(lambda q: 3000 + 1000 * q, lambda q: q)
+        with pytest.raises(AecError, match=r"cannot be reached: 3000 to (103000|1\.03e\+05) "):
+            curve.reach(unit, asked, pixels)
+        assert len(curve.qualities) <= MAX_ENCODINGS
+
+
+@pytest.mark.parametrize("asked", [20.0, 45.0])
+def test_unreachable_psnr_names_the_range(asked: float) -> None:
+    with pytest.raises(AecError, match=r"cannot be reached: 27\.00 dB to 41\.00 dB can"):
+        typical().reach("psnr", asked)
+
+
+def test_a_picture_kept_exactly_is_not_taken_for_a_number() -> None:
+    with pytest.raises(AecError, match="to lossless can"):
+        Curve(lambda q: 100 + q, lambda q: math.inf if q > 50 else 40).reach("psnr", 30)
+
+
+def test_where_sizes_jump_the_file_stays_below() -> None:
+    curve = Curve(lambda q: 1000 if q < 61.23 else 2000, lambda q: q)
+    hit = curve.reach("size", 1500)
+    assert len(hit.data) == 1000
+    assert len(curve.qualities) <= MAX_ENCODINGS
+
+
+def test_a_size_that_is_the_same_at_every_quality() -> None:
+    flat = Curve(lambda q: 40, lambda q: 30)
+    assert len(flat.reach("size", 40).data) == 40
+    with pytest.raises(AecError, match="40 to 40 bytes"):
+        flat.reach("size", 39)
+
+
+@pytest.mark.parametrize("size", [lambda q: 50.0 + q, lambda q: 10 + q * q, lambda q: 2 ** (q / 6)])
+def test_curves_unlike_those_of_pictures(size: Callable[[float], float]) -> None:
+    curve = Curve(size, lambda q: q)
+    limit = int(size(37.0))
+    assert 0.9 * limit <= len(curve.reach("size", limit).data) <= limit
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+def test_targets_are_positive_numbers(value: float) -> None:
+    with pytest.raises(AecError, match="above 0"):
+        Target("psnr", value)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("60000", 60000), ("60k", 60000), ("60K", 60000), ("1.5M", 1500000), ("60KiB", 61440),
+     ("2MB", 2000000), (" 10 kb ", 10000), (".5k", 500)],
+)  # fmt: skip
+def test_sizes_as_people_write_them(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "k", "-5k", "60q", "0", "1e3", "60 k k", "nan", "0.2"])
+def test_what_is_not_a_size(text: str) -> None:
+    with pytest.raises(AecError, match="is not a size"):
+        parse_size(text)
+
+
+def test_psnr_of_known_differences() -> None:
+    grey = np.full((7, 5), 100, np.uint8)
+    assert rate.psnr(Picture(grey), Picture(grey)) == math.inf
+    assert rate.psnr(Picture(grey), Picture(grey + 1)) == pytest.approx(48.1308, abs=1e-4)
+    black, white = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)
+    assert rate.psnr(Picture(black), Picture(white)) == pytest.approx(0)
+    assert rate.psnr(Picture(white), Picture(black)) == pytest.approx(0)
+
+
+def test_psnr_of_a_picture_compared_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(1)
+    a, b = (Picture(generator.integers(0, 256, (50, 20, 3), np.uint8)) for _ in range(2))
+    whole = rate.psnr(a, b)
+    monkeypatch.setattr(rate, "_BAND", 60)
+    assert rate.psnr(a, b) == pytest.approx(whole)
