@@ -1,7 +1,7 @@
 """Integer symbols <-> bytes. The only module that knows the range coder (constriction).
 
 A `TableSet` holds frozen integer frequency tables, each summing to 2^24 (constriction's
-precision, so it takes them as they are). Symbols come as arrays with the index of the table
+precision), which the coder takes as they are. Symbols come as arrays with the index of the table
 each one is coded with; they are grouped by table, so the coder is called once per table and
 not once per symbol. Table index 0 of an open set is the "certain zero": nothing is coded.
 """
@@ -61,8 +61,10 @@ class TableSet:
         model = self._models.get(table)
         if model is None:
             counts = self.frequencies[self.starts[table] : self.starts[table + 1]]
-            # Integers below 2^24 divided by 2^24: exact in float64, the same everywhere.
-            p = counts.astype(np.float64) / (1 << PRECISION)
+            # The coder gives every entry a weight of 1 and spreads the other 2^24 - n in
+            # proportion to these numbers. They add up to just that, so its factor is exactly
+            # 1 and its frequencies are exactly the table's, on every machine.
+            p = counts.astype(np.float64) - 1.0
             model = constriction.stream.model.Categorical(p, perfect=False)
             self._models[table] = model
         return model
