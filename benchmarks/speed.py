@@ -142,7 +142,10 @@ def _compressai(job: Job, image: Image.Image) -> tuple[Call, Call]:
 
 def measure(job: Job, limit: float) -> dict[str, Any]:
     """Run one job in a fresh process; seconds, memory, or why there are none."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(job.threads)}
+    # The package may be a checkout that is not installed.
+    root = str(Path(codecs.__file__).parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(job.threads), "PYTHONPATH": path}
     command = [sys.executable, __file__, "--worker", json.dumps(asdict(job))]
     start = time.perf_counter()
     try:
