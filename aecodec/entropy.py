@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import constriction
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from aecodec.errors import FormatError
 
-Ints = npt.NDArray[np.integer]
+Ints = npt.NDArray[np.integer[Any]]
 PRECISION = 24  # bits; every table sums to 2^24
 ESCAPE_BITS = 16  # a value outside its table is coded as an escape and these raw bits
 SYMBOL_LIMIT = 32000  # |symbol| never exceeds this, so 16-bit integers hold it
@@ -69,7 +70,6 @@ class TableSet:
             self._models[table] = model
         return model
 
-
     def bits(self, symbols: Ints, index: Ints) -> float:
         """Ideal code length in bits of symbols (n,) coded with tables index (n,)."""
         total = 0.0
@@ -87,7 +87,8 @@ class TableSet:
 
 def _groups(index: Ints, tables: TableSet) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
     """Stable order of the elements by table, and how many each table has."""
-    order = np.argsort(index, kind="stable")
+    narrow = index.astype(np.uint8 if len(tables.sizes) <= 256 else np.uint16)
+    order = np.argsort(narrow, kind="stable")  # a radix sort for such types
     return order, np.bincount(index, minlength=len(tables.sizes)).astype(np.int64)
 
 
@@ -162,7 +163,9 @@ class SymbolDecoder:
                 magnitude = (far >> 1) + radius + 1
                 values[at] = np.where(far & 1, -magnitude, magnitude)
         except (AssertionError, ValueError) as error:
-            raise FormatError("the payload is not one that the encoder could have written") from error
+            raise FormatError(
+                "the payload is not one that the encoder could have written"
+            ) from error
         out = np.empty_like(values)
         out[order] = values
         return out

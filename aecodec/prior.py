@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,15 @@ import numpy.typing as npt
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 Float = npt.NDArray[np.float32]
+Index = npt.NDArray[np.uint8]
+T = TypeVar("T", bound=np.generic)
 
 # (step, quarter) -> phase: at each step every channel quarter is coded at another position
 # of the 2x2 cells, so every step knows something about every position.
 STEP_PHASES = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))
 STEPS = len(STEP_PHASES)
 MEAN_UNITS = 16  # of y_hat and means, per quantisation step
-UNITS = 64  # of network activations and scale indices
+UNITS, INDEX_BITS = 64, 6  # of network activations and scale indices
 ACTIVATION_MIN, ACTIVATION_MAX = -16 * UNITS, 16 * UNITS - 1
 GAIN_SHIFT, INVERSE_SHIFT = 20, 16  # fixed point of the gain tables
 Z_LIMIT = 15  # hyper-latents are clipped to -15..15
@@ -34,7 +36,7 @@ QUALITY_STEP = 200  # quality tables hold a row every 2.00
 MAX_QUALITY = 10000  # hundredths
 
 # Called once per step with means (n,) in 1/16 and scale indices (n,); gives the symbols (n,).
-Exchange = Callable[[int, Int64, Int64], Int32]
+Exchange = Callable[[int, Int64, Index], Int32]
 
 
 class ExactNetworks(Protocol):
@@ -69,40 +71,56 @@ def interpolate(table: Int64, quality: int) -> Int64:
     """Row of a quality table at a quality in hundredths: linear, in integers, half up."""
     i = min(quality // QUALITY_STEP, len(table) - 2)
     f = quality - i * QUALITY_STEP
-    return (table[i] * (QUALITY_STEP - f) + table[i + 1] * f + QUALITY_STEP // 2) // QUALITY_STEP
+    total: Int64 = table[i] * (QUALITY_STEP - f) + table[i + 1] * f + QUALITY_STEP // 2
+    return total // QUALITY_STEP
 
 
-def gather(step: int, array: npt.NDArray[np.generic], grey: Int64 | None) -> npt.NDArray[np.generic]:
-    """Elements of (M,h,w) that a step codes, in coding order (n,).
+@dataclass(frozen=True)
+class Walk:
+    """Which elements of (M,h,w) each step codes, in coding order.
 
-    Quarters one after the other, each in channel, row, column order; `grey` is the list of
-    channels to keep, None keeps all.
+    Quarters one after the other; in each, channels (all, or those in `channels`), then rows,
+    then columns of the phase.
     """
-    return np.concatenate([view.ravel() for view in _views(step, array, grey)])
 
+    channels: Int64 | None
 
-def _views(
-    step: int, array: npt.NDArray[np.generic], channels: Int64 | None
-) -> list[npt.NDArray[np.generic]]:
-    views = []
-    for quarter, phase in enumerate(STEP_PHASES[step]):
-        plane = array[quarter::4, phase // 2 :: 2, phase % 2 :: 2]
-        if channels is not None:
-            plane = plane[channels[channels % 4 == quarter] // 4]
-        views.append(plane)
-    return views
+    def views(self, step: int, array: npt.NDArray[T]) -> list[npt.NDArray[T]]:
+        """One strided view per quarter, (channels, h/2, w/2); a copy if channels are left out."""
+        views = []
+        for quarter, phase in enumerate(STEP_PHASES[step]):
+            view = array[quarter::4, phase // 2 :: 2, phase % 2 :: 2]
+            views.append(view if self.channels is None else view[self._rows(quarter)])
+        return views
 
+    def gather(self, step: int, array: npt.NDArray[T]) -> npt.NDArray[T]:
+        """The step's elements of (M,h,w) as (n,)."""
+        return np.concatenate([view.ravel() for view in self.views(step, array)])
 
-def _scatter(step: int, array: Int64, values: Int64, channels: Int64 | None) -> None:
-    """Put coded elements (n,) back into (M,h,w); the mirror of `gather`."""
-    start = 0
-    for quarter, phase in enumerate(STEP_PHASES[step]):
-        target = array[quarter::4, phase // 2 :: 2, phase % 2 :: 2]
-        rows = slice(None) if channels is None else channels[channels % 4 == quarter] // 4
-        shape = target[rows].shape
-        size = int(np.prod(shape))
-        target[rows] = values[start : start + size].reshape(shape)
-        start += size
+    def per_element(self, step: int, row: npt.NDArray[T], h: int, w: int) -> npt.NDArray[T]:
+        """Per-channel values (M,) repeated for the step's elements (n,)."""
+        kept = [
+            row[quarter::4] if self.channels is None else row[quarter::4][self._rows(quarter)]
+            for quarter in range(4)
+        ]
+        return np.repeat(np.concatenate(kept), h * w // 4)
+
+    def scatter(self, step: int, array: npt.NDArray[T], values: npt.NDArray[Any]) -> None:
+        """Put (n,) values where `gather` took them from."""
+        start = 0
+        for quarter, phase in enumerate(STEP_PHASES[step]):
+            target = array[quarter::4, phase // 2 :: 2, phase % 2 :: 2]
+            rows = slice(None) if self.channels is None else self._rows(quarter)
+            count = len(target) if self.channels is None else len(self._rows(quarter))
+            size = count * target.shape[1] * target.shape[2]
+            part = values[start : start + size]
+            target[rows] = part.reshape(count, *target.shape[1:])
+            start += size
+
+    def _rows(self, quarter: int) -> Int64:
+        assert self.channels is not None
+        rows: Int64 = self.channels[self.channels % 4 == quarter] // 4
+        return rows
 
 
 @dataclass(frozen=True)
@@ -115,49 +133,56 @@ class Prior:
     grey: bool
 
     @property
-    def channels(self) -> Int64 | None:
-        """Coded latent channels, or None for all of them."""
-        return np.flatnonzero(self.tables.luma) if self.grey else None
+    def walk(self) -> Walk:
+        """The coding order: every channel, or for grey pictures only the luma channels."""
+        return Walk(np.flatnonzero(self.tables.luma) if self.grey else None)
 
     def steps_per_u(self) -> npt.NDArray[np.float64]:
         """(M,) quantisation steps per unit of u: the encoder scales with it."""
         row = interpolate(self.tables.gain, self.quality)
         return row * (256 / MEAN_UNITS / 2.0**GAIN_SHIFT)
 
-    def run(self, z: Int32, exchange: Exchange) -> Int64:
+    def run(self, z: Int32, exchange: Exchange) -> Int32:
         """Walk through the four steps; the same walk encodes and decodes.
 
         z (Z,h/4,w/4): decoded hyper-latents. exchange(step, means, indices) is asked for the
         symbols of each step. Returns y_hat (M,h,w) in 1/16 of a step.
         """
-        m = len(self.tables.luma)
+        m, walk = len(self.tables.luma), self.walk
         h, w = z.shape[1] * 4, z.shape[2] * 4
-        gain = interpolate(self.tables.gain, self.quality)[:, None, None]
-        inverse = interpolate(self.tables.inverse, self.quality)[:, None, None]
-        shift = interpolate(self.tables.shift, self.quality)[:, None, None]
         common = self._common(z)
         context = np.zeros((1, m + 4, h, w), np.float32)
         for phase in range(4):  # where each position stands in its 2x2 cell
             context[0, m + phase, phase // 2 :: 2, phase % 2 :: 2] = UNITS
-        y_hat = np.zeros((m, h, w), np.int64)
+        y_hat = np.zeros((m, h, w), np.int32)
         for step in range(STEPS):
             raw_mean, raw_index = self.networks.prior(step, context, common)
-            pick = [gather(step, a, self.channels).astype(np.int64)
-                    for a in (raw_mean[0], raw_index[0])]  # fmt: skip
-            g, s = (gather(step, np.broadcast_to(a, y_hat.shape), self.channels)
-                    for a in (gain, shift))  # fmt: skip
-            mean = (pick[0] * g + (1 << (GAIN_SHIFT - 1))) >> GAIN_SHIFT
-            index = (pick[1] + s + UNITS // 2) // UNITS
-            index = np.clip(index, 0, self.tables.levels - 1)
-            symbols = exchange(step, mean, index)
-            _scatter(step, y_hat, symbols.astype(np.int64) * MEAN_UNITS + mean, self.channels)
+            mean, index = self._parameters(step, raw_mean[0], raw_index[0])
+            values = exchange(step, mean, index).astype(np.int64) * MEAN_UNITS + mean
+            walk.scatter(step, y_hat, values)
             if step < STEPS - 1:
-                u = (y_hat * inverse + (1 << (INVERSE_SHIFT - 1))) >> INVERSE_SHIFT
-                np.clip(u, ACTIVATION_MIN, ACTIVATION_MAX, out=context[0, :m], casting="unsafe")
+                inverse = walk.per_element(step, self._row("inverse"), h, w)
+                u = (values * inverse + (1 << (INVERSE_SHIFT - 1))) >> INVERSE_SHIFT
+                walk.scatter(step, context[0, :m], np.clip(u, ACTIVATION_MIN, ACTIVATION_MAX))
         return y_hat
+
+    def _row(self, name: str) -> Int64:
+        row: Int64 = interpolate(getattr(self.tables, name), self.quality)
+        return row
+
+    def _parameters(self, step: int, raw_mean: Float, raw_index: Float) -> tuple[Int64, Index]:
+        """Means in 1/16 of a step and table indices (n,) from the network's integers (M,h,w)."""
+        walk, (_, h, w) = self.walk, raw_mean.shape
+        gain = walk.per_element(step, self._row("gain"), h, w)
+        mean = walk.gather(step, raw_mean).astype(np.int64)
+        mean = (mean * gain + (1 << (GAIN_SHIFT - 1))) >> GAIN_SHIFT
+        shift = walk.per_element(step, self._row("shift").astype(np.int32), h, w)
+        index = walk.gather(step, raw_index).astype(np.int32)
+        index = (index + shift + UNITS // 2) >> INDEX_BITS
+        return mean, np.clip(index, 0, self.tables.levels - 1).astype(np.uint8)
 
     def _common(self, z: Int32) -> Float:
         """h_s of z plus the quality's vector, clipped: (1,W,h,w)."""
         h_s = self.networks.hyper_synthesis((z[None] * UNITS).astype(np.float32))
-        vector = interpolate(self.tables.vector, self.quality)[None, :, None, None]
+        vector = self._row("vector")[None, :, None, None]
         return np.clip(h_s + vector, ACTIVATION_MIN, ACTIVATION_MAX).astype(np.float32)

@@ -68,8 +68,8 @@ class OnnxNetworks:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Waiting threads sleep instead of spinning: a batch of processes shares the cores.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Threads spin inside a run (a tenth faster), but leave the cores alone between runs.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if not self._optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
@@ -77,7 +77,9 @@ class OnnxNetworks:
                 str(self._folder / f"{name}.onnx"), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
-            raise ModelError(f"{self._folder.name}/{name}.onnx cannot be loaded: {error}") from error
+            raise ModelError(
+                f"{self._folder.name}/{name}.onnx cannot be loaded: {error}"
+            ) from error
 
     def _run(self, name: str, **inputs: Array) -> list[Array]:
         outputs: list[Array] = self._session(name).run(None, inputs)
@@ -88,15 +90,16 @@ class OnnxNetworks:
         rows = self._vectors[name]
         t = quality / 10000 * (len(rows) - 1)
         i = min(int(t), len(rows) - 2)
-        v = rows[i] * (i + 1 - t) + rows[i + 1] * (t - i)
-        return v[None, :, None, None].astype(np.float32)
+        v: Float = (rows[i] * (i + 1 - t) + rows[i + 1] * (t - i)).astype(np.float32)
+        return v[None, :, None, None]
 
     def inverse_gain(self, quality: int) -> Float:
         """(M,1,1): natural units of y per quantisation step, for reconstruction."""
         rows = self._vectors["log_inverse"]
         t = quality / 10000 * (len(rows) - 1)
         i = min(int(t), len(rows) - 2)
-        return np.exp(rows[i] * (i + 1 - t) + rows[i + 1] * (t - i))[:, None, None]
+        gain: Float = np.exp(rows[i] * (i + 1 - t) + rows[i + 1] * (t - i)).astype(np.float32)
+        return gain[:, None, None]
 
     def analysis(self, x: npt.NDArray[np.uint8], quality: int) -> Float:
         """g_a: pixels (H,W,3), sides multiples of 64 -> u = y / s (M,H/16,W/16)."""

@@ -133,4 +133,8 @@ def block_components(
     basis = np.einsum("ij,ikm->jkm", OPPONENT, kept).reshape(768, count)
     luma = (np.square(kept[0]).sum(0) > 0.5).astype(np.float32)
     deviation = np.sqrt(values[order])
-    return torch.from_numpy(basis).float(), torch.from_numpy(deviation).float(), torch.from_numpy(luma)
+    return (
+        torch.from_numpy(basis).float(),
+        torch.from_numpy(deviation).float(),
+        torch.from_numpy(luma),
+    )

@@ -18,13 +18,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.numpy import save
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from aecodec.training import graphs
-from aecodec.training.model import (
+from aecodec.training.layers import (
     EXACT_SUM,
     GRID,
     LIMIT,
+    Depthwise,
+    Exact,
+    Pointwise,
+    fake_fixed,
+)
+from aecodec.training.model import (
     MEAN_GRID,
     MEAN_UNITS,
     SCALE_GRID,
@@ -33,10 +39,6 @@ from aecodec.training.model import (
     SCALE_STEP,
     Codec,
     Config,
-    Depthwise,
-    Exact,
-    Pointwise,
-    fake_fixed,
 )
 
 Array = npt.NDArray[Any]
@@ -116,7 +118,9 @@ def exact_tensors(conv: Pointwise | Depthwise, grid: int) -> dict[str, Array]:
     b = b + half
     worst = w.abs().flatten(1).sum(1) * (LIMIT * GRID) + b.abs()
     if worst.max() >= EXACT_SUM or w.abs().max() > 32767:
-        raise ValueError(f"exact layer out of bounds: sum {worst.max():.0f}, weight {w.abs().max()}")
+        raise ValueError(
+            f"exact layer out of bounds: sum {worst.max():.0f}, weight {w.abs().max()}"
+        )
     return {"weight": _numpy(w, "int16"), "bias": _numpy(b), "multiplier": _numpy(2.0**-shift)}
 
 
@@ -132,7 +136,8 @@ def collect(model: Codec) -> dict[str, Array]:
             stack = [out.pop(f"prior.{group}.{k}.{part}") for k in range(4)]
             out[f"prior.{group}.{part}"] = np.stack(stack)
     for name, module in model.named_modules():
-        if isinstance(module, Pointwise | Depthwise) and name.split(".")[0] in ("g_a", "h_a", "g_s"):
+        floating = name.split(".")[0] in ("g_a", "h_a", "g_s")
+        if floating and isinstance(module, Pointwise | Depthwise):
             out[f"{name}.weight"] = _numpy(module.weight, "float16")
             out[f"{name}.bias"] = _numpy(module.bias)
     out["linear_a"], out["linear_s"] = (
@@ -162,7 +167,7 @@ def tensor_offsets(data: bytes) -> dict[str, tuple[int, int]]:
     entries = json.loads(data[8 : 8 + header])
     start = 8 + header
     return {
-        name: (start + entry["data_offsets"][0], entry["data_offsets"][1] - entry["data_offsets"][0])
+        name: (start + entry["data_offsets"][0], int(np.diff(entry["data_offsets"])[0]))
         for name, entry in entries.items()
         if name != "__metadata__"
     }

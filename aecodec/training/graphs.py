@@ -14,7 +14,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from aecodec.training.model import GRID, LIMIT, Config
+from aecodec.training.layers import GRID, LIMIT
+from aecodec.training.model import Config
 
 Array = npt.NDArray[Any]
 OPSET, IR_VERSION = 17, 8
@@ -208,7 +209,9 @@ def synthesis(g: Graph, cfg: Config) -> None:
     net = g.op("Mul", g.shuffle(g.conv(a, "g_s.head"), 8), g.scalar(64.0))
     x_hat = g.op("Add", g.shuffle(linear, 16), net)
     x_hat = g.op("Round", g.clip(x_hat, 0.0, 255.0))
-    g.output(g.op("Cast", x_hat, to=TensorProto.UINT8), "x_hat", TensorProto.UINT8, [1, 3, "H", "W"])
+    g.output(
+        g.op("Cast", x_hat, to=TensorProto.UINT8), "x_hat", TensorProto.UINT8, [1, 3, "H", "W"]
+    )
 
 
 GRAPHS = (analysis, hyper_analysis, hyper_synthesis, prior, synthesis)

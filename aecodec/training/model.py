@@ -36,16 +36,23 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.ops import LowerBound
 from torch import Tensor, nn
 
+from aecodec.training.layers import (
+    GRID,
+    LIMIT,
+    TOP,
+    Block,
+    Exact,
+    ExactBlock,
+    Pointwise,
+    ste_round,
+)
+
 # (quarter, step) -> phase of the 2x2 cell, as DCVC's four-step masks: every step codes all
 # four quarters, each at another position, so every step sees something everywhere.
 STEP_PHASES = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))
 SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64
 SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1)
-GRID = 64  # integer units per 1.0 on the exact path
-LIMIT = 16.0  # activations of the exact path are clipped to [-LIMIT, LIMIT - 1/GRID]
 MEAN_GRID, SCALE_GRID = 256, 64  # integer units of the prior's outputs (mean in u, index)
-EXACT_SUM = 2**24  # float32 adds integers exactly below this
-TOP = LIMIT - 1 / GRID
 MEAN_UNITS = 16  # the mean, in quantisation steps, is a multiple of 1/16
 
 
@@ -80,50 +87,6 @@ class Output(NamedTuple):
     x_hat: Tensor
     bits_y: Tensor
     bits_z: Tensor
-
-
-def ste_round(x: Tensor) -> Tensor:
-    """Round with the gradient of the identity (straight-through estimator)."""
-    return x + (torch.round(x) - x).detach()
-
-
-class Pointwise(nn.Module):
-    """1x1 convolution; the weight is a matrix so that Muon can take it."""
-
-    def __init__(self, c_in: int, c_out: int, gain: float = 1.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(c_out, c_in) * (gain / math.sqrt(c_in)))
-        self.bias = nn.Parameter(torch.zeros(c_out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
-
-
-class Depthwise(nn.Module):
-    """Depthwise 3x3 convolution, zero padding, starting near the identity."""
-
-    def __init__(self, c: int) -> None:
-        super().__init__()
-        weight = torch.randn(c, 1, 3, 3) * 0.15
-        weight[:, :, 1, 1] += 0.7
-        self.weight = nn.Parameter(weight)
-        self.bias = nn.Parameter(torch.zeros(c))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, padding=1, groups=self.weight.shape[0])
-
-
-class Block(nn.Module):
-    """Residual depthwise block, then residual feed-forward; (B,C,H,W) -> (B,C,H,W)."""
-
-    def __init__(self, c: int, expand: int = 2) -> None:
-        super().__init__()
-        self.w1, self.dw, self.w2 = Pointwise(c, c), Depthwise(c), Pointwise(c, c, 0.2)
-        self.w3, self.w4 = Pointwise(c, expand * c), Pointwise(expand * c, c, 0.2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.w2(self.dw(F.leaky_relu(self.w1(x), 0.1)))
-        return x + self.w4(F.leaky_relu(self.w3(x), 0.1))
 
 
 class QualityVectors(nn.Module):
@@ -190,77 +153,6 @@ class HyperAnalysis(nn.Module):
         a = self.block1(self.stem(u) * q_in)
         a = self.block2(self.down1(F.pixel_unshuffle(a, 2)))
         return self.down2(F.pixel_unshuffle(a, 2)) * q_out
-
-
-def fake_fixed(weight: Tensor, bias: Tensor, limit: float, grid_out: int) -> tuple[Tensor, ...]:
-    """Integer version of one exact layer: (w_int, b_int, shift) as float64 tensors.
-
-    The layer computes floor((sum w_int * a_int + b_int) * 2^-shift + 1/2) with a_int in units
-    of 1/GRID. Per output channel the shift is the largest for which every partial sum stays
-    below 2^24 when |a| <= limit, so float32 adds exactly in any order.
-    """
-    w = weight.detach().double().flatten(1)
-    b = bias.detach().double()
-    a_max = limit * GRID
-    room = EXACT_SUM * 0.9  # the rest is for the rounding of weights; export checks the sums
-    bound = w.abs().sum(1) * a_max + b.abs() * GRID + 1e-12
-    log2 = torch.floor(torch.log2(room / bound)).clamp(0, 20)
-    w_int = torch.round(w * (2**log2)[:, None])
-    b_int = torch.round(b * GRID * 2**log2)
-    shift = log2 + math.log2(GRID / grid_out)
-    return w_int.reshape(weight.shape), b_int, shift
-
-
-class Exact(nn.Module):
-    """A convolution of the exact path with its clip; float in training, fake-quantised on demand.
-
-    ``kind`` 'relu' clips to [0, 16), 'sum' to [-16, 16) (after adding a residual, if given),
-    'out' leaves the range open (the last layer). ``quantised`` switches to values on the
-    integer grid with straight-through gradients, which is what the exported file computes.
-    """
-
-    def __init__(self, conv: Pointwise | Depthwise, kind: str, grid: int = GRID) -> None:
-        super().__init__()
-        self.conv, self.kind, self.grid = conv, kind, grid
-        self.quantised = False
-
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        out = self._convolve_on_grid(x) if self.quantised else self.conv(x)
-        if residual is not None:
-            out = out + residual
-        if self.kind == "relu":
-            return out.clamp(0.0, TOP)
-        return out.clamp(-LIMIT, TOP) if self.kind == "sum" else out
-
-    def _convolve_on_grid(self, x: Tensor) -> Tensor:
-        conv = self.conv
-        w_int, b_int, shift = fake_fixed(conv.weight, conv.bias, LIMIT, self.grid)
-        scale = 2 ** (shift - math.log2(GRID / self.grid))
-        shape = (-1,) + (1,) * (conv.weight.dim() - 1)
-        w = conv.weight + ((w_int / scale.view(shape)).float() - conv.weight).detach()
-        b = conv.bias + ((b_int / scale / GRID).float() - conv.bias).detach()
-        if w.dim() == 2:
-            out = F.conv2d(x, w[:, :, None, None], b)
-        else:
-            out = F.conv2d(x, w, b, padding=1, groups=w.shape[0])
-        grid = float(self.grid)
-        return out + (torch.floor(out * grid + 0.5) / grid - out).detach()
-
-
-class ExactBlock(nn.Module):
-    """The block of the exact path: clipped ReLU instead of leaky ReLU, clipped sums."""
-
-    def __init__(self, c: int) -> None:
-        super().__init__()
-        self.w1 = Exact(Pointwise(c, c), "relu")
-        self.dw = Exact(Depthwise(c), "sum")
-        self.w2 = Exact(Pointwise(c, c, 0.2), "sum")
-        self.w3 = Exact(Pointwise(c, 2 * c), "relu")
-        self.w4 = Exact(Pointwise(2 * c, c, 0.2), "sum")
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.w2(self.dw(self.w1(x)), x)
-        return self.w4(self.w3(x), x)
 
 
 class HyperSynthesis(nn.Module):

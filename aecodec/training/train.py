@@ -51,7 +51,9 @@ def make_optimizers(model: Codec, cfg: TrainConfig) -> list[torch.optim.Optimize
             rest.append(p)
     groups = [{"params": rest, "lr": cfg.adam_lr}, {"params": linear, "lr": cfg.linear_lr}]
     adam = torch.optim.Adam([g for g in groups if g["params"]], betas=(0.9, 0.99))
-    muon = torch.optim.Muon(matrices, lr=cfg.muon_lr, weight_decay=0.0, momentum=0.95, ns_steps=cfg.ns_steps)
+    muon = torch.optim.Muon(
+        matrices, lr=cfg.muon_lr, weight_decay=0.0, momentum=0.95, ns_steps=cfg.ns_steps
+    )
     for optimizer in (muon, adam):
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
@@ -97,7 +99,8 @@ def validate(model: Codec, pictures: list[Tensor], device: torch.device) -> dict
             loss: Loss = rate_distortion(out, x, q, model.cfg)
             bpp.append(loss.bpp.item())
             db.append(psnr(loss.mse).item())
-            cost.append(loss.bpp.item() + math.exp(model.cfg.log_lambda(q).item()) * loss.mse.item())
+            weight = math.exp(model.cfg.log_lambda(q).item())
+            cost.append(loss.bpp.item() + weight * loss.mse.item())
         points.append((quality, float(np.mean(bpp)), float(np.mean(db))))
         score += math.log2(float(np.mean(cost))) / len(VALID_QUALITIES)
     model.train()
@@ -255,8 +258,16 @@ def run(cfg: TrainConfig, fabric: Fabric) -> None:
 @click.option("--devices", default="auto", show_default=True)
 @click.option("--threads", type=int, default=0, help="CPU threads (0: all cores).")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any other setting.")
-def main(path: Path, out: str | None, steps: int | None, minutes: float | None,
-         accelerator: str, devices: str, threads: int, settings: tuple[str, ...]) -> None:  # fmt: skip
+def main(
+    path: Path,
+    out: str | None,
+    steps: int | None,
+    minutes: float | None,
+    accelerator: str,
+    devices: str,
+    threads: int,
+    settings: tuple[str, ...],
+) -> None:
     """Train the codec from a configuration file, or go on where the last run stopped."""
     overrides: dict[str, Any] = {"out": out, "steps": steps, "minutes": minutes}
     for item in settings:
