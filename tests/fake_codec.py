@@ -16,6 +16,7 @@ import numpy as np
 
 from aecodec import alpha, container
 from aecodec.container import AecFile, Colour, Header, Tile
+from aecodec.damage import Damage, survey
 from aecodec.errors import FormatError
 from aecodec.picture import Picture
 
@@ -45,14 +46,21 @@ def encode_picture(
 
 
 def decode_file(
-    data: bytes,
-    *,
-    max_pixels: int = container.MAX_PIXELS,
-    threads: int = 0,
-    best_effort: bool = False,
+    data: bytes, *, max_pixels: int = container.MAX_PIXELS, threads: int = 0
 ) -> Picture:
     calls.append("decode")
-    file = container.read(data, max_pixels, damaged_ok=best_effort)
+    return _decode(container.read(data, max_pixels))
+
+
+def decode_damaged(
+    data: bytes, *, max_pixels: int = container.MAX_PIXELS, threads: int = 0
+) -> tuple[Picture, Damage]:
+    calls.append("decode")
+    file = container.read(data, max_pixels, damaged_ok=True)
+    return _decode(file), survey(data, file.header, [], file.tiles[0] is None)
+
+
+def _decode(file: AecFile) -> Picture:
     header, tile = file.header, file.tiles[0]
     planes = () if header.colour is Colour.GREY else (3,)
     shape = (header.height, header.width, *planes)
@@ -60,18 +68,17 @@ def decode_file(
     if file.alpha is not None:
         plane = alpha.unpack_alpha(file.alpha, header.height, header.width)
     if tile is None:
-        pixels = np.full(shape, 128, np.uint8)
-    else:
-        try:
-            levels = np.frombuffer(zlib.decompress(tile.payload), np.uint8).reshape(shape)
-        except (zlib.error, ValueError) as error:
-            raise FormatError(f"damaged: {error}") from error
-        pixels = np.clip(np.rint(levels * _step(header.quality)), 0, 255).astype(np.uint8)
+        return Picture(np.full(shape, 128, np.uint8), plane, file.icc, file.exif, file.xmp)
+    try:
+        levels = np.frombuffer(zlib.decompress(tile.payload), np.uint8).reshape(shape)
+    except (zlib.error, ValueError) as error:
+        raise FormatError(f"damaged: {error}") from error
+    pixels = np.clip(np.rint(levels * _step(header.quality)), 0, 255).astype(np.uint8)
     return Picture(pixels, plane, file.icc, file.exif, file.xmp)
 
 
 def _step(hundredths: int) -> float:
-    return float(np.exp((10000 - hundredths) / 10000 * np.log(64)))
+    return float(np.exp((10000 - hundredths) / 10000 * np.log(200)))
 
 
 def module() -> types.ModuleType:
@@ -79,6 +86,7 @@ def module() -> types.ModuleType:
     fake = types.ModuleType("aecodec.codec")
     fake.encode_picture = encode_picture  # type: ignore[attr-defined]
     fake.decode_file = decode_file  # type: ignore[attr-defined]
+    fake.decode_damaged = decode_damaged  # type: ignore[attr-defined]
     return fake
 
 

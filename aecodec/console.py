@@ -1,0 +1,138 @@
+"""What the command line says: results, errors, a summary, and a bar while it takes long.
+
+Results go to standard output, or to standard error when the file itself goes to standard
+output. Errors are one line each on standard error. Colour and the bar are for terminals only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from typing import Any, TextIO
+
+from aecodec.batch import PIPE
+from aecodec.jobs import Outcome
+
+_RED, _PLAIN = "\x1b[31m", "\x1b[0m"
+_BAR = 24  # characters
+
+
+def shown(text: str) -> str:
+    """Text with nothing in it that could steer a terminal or break the line."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def error(message: str) -> None:
+    """One line on standard error, red where that is a terminal."""
+    stream = sys.stderr
+    if stream is None:
+        return
+    name = f"{_RED}aecodec:{_PLAIN}" if _coloured(stream) else "aecodec:"
+    stream.write(f"{name} {shown(message)}\n")
+    stream.flush()
+
+
+def describe(report: dict[str, Any]) -> str:
+    """The one line about a finished file."""
+    names = "standard input" if report["path"] == PIPE else report["path"]
+    if report["out"] != PIPE:
+        names += f" -> {report['out']}"
+    if "source_bytes" not in report:
+        picture = f"{report['width']}x{report['height']} {report['mode']}"
+        return f"{names}: {picture}, {report['seconds']:.2f} s"
+    ratio = report["source_bytes"] / report["bytes"]
+    parts = [
+        f"{names}: {report['bytes']} bytes",
+        f"{ratio:.{1 if ratio >= 1 else 2}f} times smaller",
+        f"{report['bpp']:.3f} bpp",
+        f"quality {report['quality']:g}",
+    ]
+    if "psnr" in report:
+        lossless = math.isinf(report["psnr"])
+        parts.append("lossless" if lossless else f"{report['psnr']:.2f} dB")
+    return ", ".join([*parts, f"{report['seconds']:.2f} s"])
+
+
+class Console:
+    """Counts outcomes and reports them in the way that was asked for."""
+
+    def __init__(self, total: int, *, quiet: bool, as_json: bool, payload: bool) -> None:
+        self.total, self.quiet, self.as_json = total, quiet, as_json
+        self.stream = sys.stderr if payload else sys.stdout
+        self.counts = {"ok": 0, "damaged": 0, "skipped": 0, "failed": 0}
+        on_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self.bar = _Bar(total) if total > 1 and on_terminal and not quiet else None
+
+    @property
+    def status(self) -> int:
+        """Exit status: 1 if anything failed, 3 if anything was damaged, else 0."""
+        return 1 if self.counts["failed"] else 3 if self.counts["damaged"] else 0
+
+    def take(self, outcome: Outcome) -> None:
+        """Report one outcome."""
+        self.counts[outcome.status] += 1
+        if self.bar:
+            self.bar.clear()
+        for line in outcome.message.splitlines():
+            error(line)
+        if self.as_json:
+            self._say(_as_json(outcome))
+        elif outcome.report and not self.quiet:
+            self._say(shown(describe(outcome.report)))
+        if self.bar:
+            self.bar.draw(sum(self.counts.values()))
+
+    def finish(self) -> None:
+        """The summary of several files."""
+        if self.bar:
+            self.bar.clear()
+        if self.total > 1 and not self.quiet and sys.stderr is not None:
+            always = ("ok", "failed")
+            parts = [f"{self.counts[word]} {word}" for word in always]
+            parts += [f"{n} {word}" for word, n in self.counts.items() if n and word not in always]
+            sys.stderr.write(", ".join(parts) + "\n")
+
+    def _say(self, line: str) -> None:
+        if self.stream is not None:
+            self.stream.write(line + "\n")
+            self.stream.flush()
+
+
+class _Bar:
+    """`[#####.....] 12/24, 3.1 files/s, 4 s left` on the last line of a terminal."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.start, self.width = total, time.monotonic(), 0
+
+    def draw(self, done: int) -> None:
+        """Show so many files as done."""
+        speed = done / max(time.monotonic() - self.start, 1e-6)
+        left = round((self.total - done) / speed)
+        bar = "#" * (_BAR * done // self.total)
+        text = f"[{bar:.<{_BAR}}] {done}/{self.total}, {speed:.1f} files/s, {left} s left"
+        self.width = len(text)
+        sys.stderr.write(text + "\r")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Take the line away, so that others can be printed."""
+        if self.width:
+            sys.stderr.write(" " * self.width + "\r")
+            sys.stderr.flush()
+            self.width = 0
+
+
+def _coloured(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _as_json(outcome: Outcome) -> str:
+    report = {"path": outcome.job.source, "out": outcome.job.target, "status": outcome.status}
+    figures = dict(outcome.report)
+    if "psnr" in figures:  # JSON has no infinity
+        figures["psnr"] = None if math.isinf(figures["psnr"]) else round(figures["psnr"], 3)
+    message = {"error": "; ".join(outcome.message.splitlines())} if outcome.message else {}
+    return json.dumps(report | figures | message)
