@@ -203,6 +203,8 @@ def _attempt(
 def _compress(settings: Compression, job: Job, writing: Writing) -> Outcome:
     _check_target(job, writing)
     source = _read(job)
+    if container.is_aec(source):
+        raise PictureError("is an .aec file already")
     start = time.perf_counter()
     from aecodec import codec, picture
 
