@@ -10,30 +10,35 @@ the transforms read HALO pixels over its edges, so that the picture has no seams
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
+import os
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from aecodec import alpha, container
 from aecodec.container import AecFile, Colour, Header, Tile
+from aecodec.damage import Damage, show_damage, survey
 from aecodec.entropy import SYMBOL_LIMIT, SymbolDecoder, SymbolEncoder, TableSet
 from aecodec.errors import FormatError, LimitError, SymbolError
 from aecodec.picture import Picture
-from aecodec.prior import MAX_QUALITY, MEAN_UNITS, Z_LIMIT, Prior, PriorTables, gather
+from aecodec.prior import MAX_QUALITY, MEAN_UNITS, Z_LIMIT, Index, Prior, PriorTables
 from aecodec.transforms import OnnxNetworks, default_threads
 from aecodec.weights import Weights, default_id, open_weights
 
 Float = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 ALIGN = 64  # pixels per hyper-latent: what is coded is padded to multiples of this
 LATENT = 16  # pixels per latent
@@ -82,7 +87,10 @@ def _open_model(model_id: str, threads: int) -> Model:
     weights = open_weights(model_id)
     t = weights.tensors("tables")
     prior = PriorTables(
-        *(t[name].astype(np.int64) for name in ("gain", "inverse", "shift", "vector")),
+        gain=t["gain"].astype(np.int64),
+        inverse=t["inverse"].astype(np.int64),
+        shift=t["shift"].astype(np.int64),
+        vector=t["vector"].astype(np.int64),
         luma=t["luma"].astype(bool),
         levels=len(t["y_sizes"]),
     )
@@ -97,38 +105,60 @@ def _open_model(model_id: str, threads: int) -> Model:
     )
 
 
+def _forget_models() -> None:
+    """In a forked child: open models anew, for the threads of a runtime do not live there."""
+    global _opening, _open_model
+    _opening = threading.Lock()  # another thread may have held it
+    # Closing the parent's sessions would wait for ever for their threads: keep them unused.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_open_model))
+    _open_model = functools.lru_cache(maxsize=8)(_open_model.__wrapped__)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_models)
+
+
 class Checksum:
     """CRC-32 of all symbols of a tile in coding order, as 16-bit little-endian integers."""
 
     def __init__(self) -> None:
         self.value = 0
 
-    def add(self, symbols: npt.NDArray[np.integer]) -> None:
+    def add(self, symbols: npt.NDArray[np.integer[Any]]) -> None:
         """Take in the next symbols (n,)."""
         self.value = zlib.crc32(symbols.astype("<i2").tobytes(), self.value)
 
 
-def encode_tile(model: Model, u: Float, quality: int, grey: bool) -> Tile:
-    """Code one tile's latent u (M,h,w), h and w multiples of 4."""
+def encode_tile(model: Model, u: Float, quality: int, grey: bool, *, verify: bool = False) -> Tile:
+    """Code one tile's latent u (M,h,w), h and w multiples of 4.
+
+    With `verify` it is decoded at once. Raises SymbolError when that gives another y_hat.
+    """
     coder, checksum = SymbolEncoder(), Checksum()
     prior = model.at(quality, grey)
     z_float = np.rint(model.networks.hyper_analysis(u, quality))
     z = np.clip(np.nan_to_num(z_float), -Z_LIMIT, Z_LIMIT).astype(np.int32)
     coder.put(z.ravel(), model.z_index(z.shape, quality), model.z_tables)
     checksum.add(z.ravel())
-    y = u * prior.steps_per_u()[:, None, None]
+    walk, y = prior.walk, u * prior.steps_per_u().astype(np.float32)[:, None, None]
 
-    def exchange(step: int, mean: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
+    def exchange(step: int, mean: npt.NDArray[np.int64], index: Index
                  ) -> npt.NDArray[np.int32]:  # fmt: skip
-        r = np.rint(gather(step, y, prior.channels) - mean / MEAN_UNITS)
+        r = np.rint(walk.gather(step, y) - mean.astype(np.float32) / MEAN_UNITS)
         symbols = np.clip(np.nan_to_num(r), -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int32)
         symbols[index == 0] = 0  # the certain zero is not coded
         coder.put(symbols, index, model.y_tables)
         checksum.add(symbols)
         return symbols
 
-    prior.run(z, exchange)
-    return Tile(checksum.value, coder.finish())
+    y_hat = prior.run(z, exchange)
+    tile = Tile(checksum.value, coder.finish())
+    if verify:
+        size = (u.shape[1] * LATENT, u.shape[2] * LATENT)
+        decoded = decode_tile(model, tile, size, quality, grey)
+        if not np.array_equal(decoded, _natural(model, y_hat, quality)):
+            raise SymbolError("verification failed: the tile does not decode to what was coded")
+    return tile
 
 
 def decode_tile(model: Model, tile: Tile, size: tuple[int, int], quality: int, grey: bool) -> Float:
@@ -142,7 +172,7 @@ def decode_tile(model: Model, tile: Tile, size: tuple[int, int], quality: int, g
     z = coder.get(model.z_index(shape, quality), model.z_tables)
     checksum.add(z)
 
-    def exchange(step: int, mean: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
+    def exchange(step: int, mean: npt.NDArray[np.int64], index: Index
                  ) -> npt.NDArray[np.int32]:  # fmt: skip
         symbols = coder.get(index, model.y_tables)
         checksum.add(symbols)
@@ -154,7 +184,13 @@ def decode_tile(model: Model, tile: Tile, size: tuple[int, int], quality: int, g
             "the decoded symbols do not match their checksum: this decoder is out of step "
             "with the encoder (a damaged model, or a defect worth reporting)"
         )
-    return (y_hat * (model.networks.inverse_gain(quality) / MEAN_UNITS)).astype(np.float32)
+    return _natural(model, y_hat, quality)
+
+
+def _natural(model: Model, y_hat: npt.NDArray[np.int32], quality: int) -> Float:
+    """y_hat from 1/16 of a step to natural units."""
+    step: Float = model.networks.inverse_gain(quality) / MEAN_UNITS
+    return y_hat.astype(np.float32) * step
 
 
 def padded(length: int) -> int:
@@ -183,7 +219,9 @@ def _grow(box: Box, halo: int, width: int, height: int) -> Box:
     )
 
 
-def _map(function: Callable[[T], R], items: Iterable[T], parallel: bool, workers: int) -> Iterator[R]:
+def _map(
+    function: Callable[[T], R], items: Iterable[T], parallel: bool, workers: int
+) -> Iterator[R]:
     """map, on a few threads if asked: the networks and the coder release the interpreter."""
     if not parallel or workers < 2:
         yield from map(function, items)
@@ -193,13 +231,20 @@ def _map(function: Callable[[T], R], items: Iterable[T], parallel: bool, workers
 
 
 def encode_picture(
-    picture: Picture, quality: float = 75.0, *, metadata: str = "all", threads: int = 0
+    picture: Picture,
+    quality: float = 75.0,
+    *,
+    metadata: str = "all",
+    threads: int = 0,
+    verify: bool = False,
 ) -> bytes:
     """The bytes of an .aec file.
 
     quality: 0 (small) to 100 (good), continuous in hundredths. metadata: "all", "icc" or
-    "none". threads: 0 takes the cores of the machine; the bytes do not depend on it. Raises
-    FormatError for a quality out of range, LimitError, ModelError.
+    "none". threads: 0 takes the cores of the machine; the bytes do not depend on it. verify
+    decodes what was made and compares it with what the encoder expects: the latents that the
+    pixels are made of, alpha and metadata. Raises FormatError for a quality out of range,
+    LimitError, ModelError, SymbolError when verification fails.
     """
     if not 0 <= quality <= 100:  # also refuses NaN
         raise FormatError(f"quality {quality:g} is not between 0 and 100")
@@ -207,38 +252,48 @@ def encode_picture(
         raise FormatError(f"metadata must be all, icc or none, not {metadata!r}")
     threads = threads or default_threads()
     model = open_model(threads=threads)
+    header = _header(picture, model.weights.id, round(quality * 100))
+    grey = header.colour is Colour.GREY
+
+    def encode_box(box: Box) -> Tile:
+        grown = _grow(box, HALO, header.width, header.height)
+        u = model.networks.analysis(_window(picture.pixels, grown), header.quality)
+        rows, columns = _inner(box, grown)
+        u = np.ascontiguousarray(u[:, rows, columns])
+        return encode_tile(model, u, header.quality, grey, verify=verify)
+
+    file = AecFile(
+        header,
+        tuple(_map(encode_box, header.boxes, header.tile_count > 1, threads)),
+        alpha=None if picture.alpha is None else alpha.pack_alpha(picture.alpha),
+        icc=picture.icc if metadata != "none" else None,
+        exif=picture.exif if metadata == "all" else None,
+        xmp=picture.xmp if metadata == "all" else None,
+    )
+    data = container.write(file)
+    if verify:
+        _verify(data, file, picture)
+    return data
+
+
+def _header(picture: Picture, model_id: bytes, quality: int) -> Header:
+    """The head of the file of a picture. Raises LimitError."""
     height, width = picture.pixels.shape[:2]
     if max(height, width) > container.MAX_SIDE:
         raise LimitError(f"{width}x{height}: sides must be 1 to {container.MAX_SIDE} pixels")
     colour = Colour.GREY if picture.pixels.ndim == 2 else Colour.RGB
-    header = Header(
-        model.weights.id,
-        colour,
-        picture.alpha is not None,
-        width,
-        height,
-        round(quality * 100),
-        tile=TILE if width * height > SINGLE_TILE_PIXELS else 0,
-    )
+    tile = TILE if width * height > SINGLE_TILE_PIXELS else 0
+    return Header(model_id, colour, picture.alpha is not None, width, height, quality, tile)
 
-    def encode_box(box: Box) -> Tile:
-        grown = _grow(box, HALO, width, height)
-        u = model.networks.analysis(_window(picture.pixels, grown), header.quality)
-        rows, columns = _inner(box, grown)
-        u = np.ascontiguousarray(u[:, rows, columns])
-        return encode_tile(model, u, header.quality, colour is Colour.GREY)
 
-    tiles = tuple(_map(encode_box, header.boxes, header.tile_count > 1, threads))
-    return container.write(
-        AecFile(
-            header,
-            tiles,
-            alpha=None if picture.alpha is None else alpha.pack_alpha(picture.alpha),
-            icc=picture.icc if metadata != "none" else None,
-            exif=picture.exif if metadata == "all" else None,
-            xmp=picture.xmp if metadata == "all" else None,
-        )
-    )
+def _verify(data: bytes, file: AecFile, picture: Picture) -> None:
+    """Read the file back; its tiles were decoded when they were made."""
+    if container.read(data, container.MAX_SIDE**2) != file:
+        raise SymbolError("verification failed: the file does not read back as it was written")
+    if file.alpha is not None and picture.alpha is not None:
+        plane = alpha.unpack_alpha(file.alpha, picture.height, picture.width)
+        if not np.array_equal(plane, picture.alpha):
+            raise SymbolError("verification failed: the alpha plane does not read back")
 
 
 def _inner(box: Box, grown: Box) -> tuple[slice, slice]:
@@ -263,22 +318,68 @@ def decode_file(
     plane = None
     if file.alpha is not None:
         plane = alpha.unpack_alpha(file.alpha, header.height, header.width)
-    pixels = _decode_pixels(model, header, [t for t in file.tiles if t is not None], threads)
+    pixels = _decode_pixels(model, header, file.tiles, threads)
     return Picture(pixels, plane, file.icc, file.exif, file.xmp)
 
 
-def _decode_pixels(model: Model, header: Header, tiles: list[Tile], threads: int) -> Pixels:
-    """All tiles, decoded row by row: only three rows of latents are held at a time."""
+def decode_damaged(
+    data: bytes, *, max_pixels: int = container.MAX_PIXELS, threads: int = 0
+) -> tuple[Picture, Damage]:
+    """Whatever can be had from a damaged file, and what could not; a whole one gives no damage.
+
+    The head must be intact. Damaged tiles are grey and opaque; within HALO pixels of one the
+    picture is less exact. Raises what decode_file raises for the head and for the model.
+    """
+    file = container.read(data, max_pixels, damaged_ok=True)
+    header = file.header
+    threads = threads or default_threads()
+    model = open_model(header.model_id.hex(), threads)
+    plane = None
+    if file.alpha is not None:
+        with contextlib.suppress(FormatError):
+            plane = alpha.unpack_alpha(file.alpha, header.height, header.width)
+    alpha_lost = header.alpha and plane is None
+    if alpha_lost:
+        plane = np.full((header.height, header.width), 255, np.uint8)
+    damaged: list[Box] = []
+    pixels = _decode_pixels(model, header, file.tiles, threads, damaged)
+    damaged.sort(key=lambda box: (box[1], box[0]))  # threads finish in any order
+    picture = Picture(pixels, plane, file.icc, file.exif, file.xmp)
+    show_damage(picture, damaged)
+    return picture, survey(data, header, damaged, alpha_lost)
+
+
+def _decode_pixels(
+    model: Model,
+    header: Header,
+    tiles: Sequence[Tile | None],
+    threads: int,
+    damaged: list[Box] | None = None,
+) -> Pixels:
+    """All tiles, decoded row by row: only three rows of latents are held at a time.
+
+    With a list `damaged`, tiles that cannot be decoded are noted there and taken as zeros.
+    """
     grey = header.colour is Colour.GREY
     shape = (header.height, header.width) if grey else (header.height, header.width, 3)
     pixels = np.empty(shape, np.uint8)
     boxes = list(header.boxes)
     parallel = header.tile_count > 1
 
-    def decode(item: tuple[Tile, Box]) -> Float:
-        tile, (left, top, right, bottom) = item
-        size = (padded(bottom) - top, padded(right) - left)
-        return decode_tile(model, tile, size, header.quality, grey)
+    def decode(item: tuple[Tile | None, Box]) -> Float:
+        tile, box = item
+        size = (padded(box[3]) - box[1], padded(box[2]) - box[0])
+        try:
+            if tile is None:
+                raise FormatError("a tile is missing")
+            return decode_tile(model, tile, size, header.quality, grey)
+        except (FormatError, SymbolError):
+            if damaged is None:
+                raise
+            damaged.append(box)
+            # Zeros are the mean of all pictures: the mildest thing for a neighbour's halo.
+            latents = (len(model.prior.luma), size[0] // LATENT, size[1] // LATENT)
+            return np.zeros(latents, np.float32)
 
     def row(index: int) -> Float | None:
         if not 0 <= index < header.rows:
@@ -291,11 +392,7 @@ def _decode_pixels(model: Model, header: Header, tiles: list[Tile], threads: int
     above, here = None, row(0)
     for index in range(header.rows):
         below = row(index + 1)
-        margin = HALO // LATENT
-        rows = [r for r in (None if above is None else above[:, -margin:], here,
-                            None if below is None else below[:, :margin]) if r is not None]  # fmt: skip
-        y_hat = np.concatenate(rows, 1) if len(rows) > 1 else rows[0]
-        skipped = 0 if above is None else margin * LATENT
+        y_hat, skipped = _with_margins(above, here, below)
 
         def paint(box: Box, y_hat: Float = y_hat, skipped: int = skipped) -> None:
             left, top, right, bottom = box
@@ -313,6 +410,20 @@ def _decode_pixels(model: Model, header: Header, tiles: list[Tile], threads: int
     return pixels
 
 
+def _with_margins(
+    above: Float | None, here: Float | None, below: Float | None
+) -> tuple[Float, int]:
+    """A row of latents with HALO of its neighbours; pixels that its upper margin adds."""
+    margin = HALO // LATENT
+    parts = [] if above is None else [above[:, -margin:]]
+    parts += [row for row in (here,) if row is not None]
+    parts += [] if below is None else [below[:, :margin]]
+    y_hat = np.concatenate(parts, 1) if len(parts) > 1 else parts[0]
+    return y_hat, 0 if above is None else margin * LATENT
+
+
 def _to_grey(x_hat: Pixels) -> Pixels:
     """Mean of the three planes, rounded half up: (H,W,3) -> (H,W)."""
-    return ((x_hat.astype(np.uint16).sum(2) * 2 + 3) // 6).astype(np.uint8)
+    total = x_hat.astype(np.uint16).sum(2)
+    grey: Pixels = ((total * 2 + 3) // 6).astype(np.uint8)
+    return grey
