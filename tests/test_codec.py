@@ -1,0 +1,286 @@
+"""The pipeline: every kind of picture there and back, always the same bytes, honest sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import synthetic
+
+from aecodec import codec, container, weights
+from aecodec.container import Colour, Header, Tile
+from aecodec.entropy import SymbolEncoder, TableSet
+from aecodec.errors import FormatError, LimitError, ModelError, PictureError, SymbolError
+from aecodec.picture import Picture, from_array
+
+MODES = ("L", "LA", "RGB", "RGBA")
+SIZES = (
+    (1, 1), (15, 16), (16, 17), (17, 15), (63, 64), (64, 63), (65, 1),
+    (64, 64), (65, 66), (127, 128), (129, 97), (101, 103), (400, 3), (2, 350),
+)  # fmt: skip
+QUALITIES = (0.0, 33.33, 75.0, 100.0)
+
+
+def check(source: Picture, back: Picture, *, metadata: bool = True) -> None:
+    """The same kind of picture, roughly the same pixels, exactly the same alpha and blocks."""
+    assert back.pixels.shape == source.pixels.shape and back.pixels.dtype == np.uint8
+    error = np.abs(back.pixels.astype(int) - source.pixels)
+    assert error.mean() < 40  # no statement on quality: pixels are where they were
+    assert (back.alpha is None) == (source.alpha is None)
+    if source.alpha is not None and back.alpha is not None:
+        assert np.array_equal(back.alpha, source.alpha)
+    if metadata:
+        assert (back.icc, back.exif, back.xmp) == (source.icc, source.exif, source.xmp)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_modes_and_sizes(mode: str, width: int, height: int) -> None:
+    case = MODES.index(mode) + SIZES.index((width, height))
+    source = synthetic.picture(mode, width, height, metadata=case % 2 == 0)
+    data = codec.encode_picture(source, QUALITIES[case % 4])
+    check(source, codec.decode_file(data))
+    assert container.read_header(data).quality == round(QUALITIES[case % 4] * 100)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("quality", QUALITIES)
+@pytest.mark.parametrize("metadata", ["all", "icc", "none"])
+def test_modes_qualities_and_metadata(mode: str, quality: float, metadata: str) -> None:
+    source = synthetic.picture(mode, 37, 29, metadata=True)
+    back = codec.decode_file(codec.encode_picture(source, quality, metadata=metadata))
+    check(source, back, metadata=False)
+    kept = {"all": (synthetic.ICC, synthetic.EXIF, synthetic.XMP),
+            "icc": (synthetic.ICC, None, None), "none": (None, None, None)}  # fmt: skip
+    assert (back.icc, back.exif, back.xmp) == kept[metadata]
+
+
+def test_source_is_left_as_it_was() -> None:
+    source = synthetic.picture("RGBA", 70, 50, metadata=True)
+    before = source.pixels.copy()
+    codec.encode_picture(source)
+    assert np.array_equal(source.pixels, before)
+    source.pixels.flags.writeable = False
+    view = dataclasses.replace(source, pixels=source.pixels[::-1, ::-1])
+    check(view, codec.decode_file(codec.encode_picture(view)))
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_flat_pictures(level: int) -> None:
+    source = from_array(np.full((90, 70, 3), level, np.uint8))
+    check(source, codec.decode_file(codec.encode_picture(source)))
+
+
+def test_quality_is_continuous() -> None:
+    source = synthetic.picture("RGB", 128, 128)
+    sizes = [len(codec.encode_picture(source, quality)) for quality in (5, 30, 60, 95)]
+    assert sizes == sorted(set(sizes))
+    one, other = (codec.encode_picture(source, quality) for quality in (60, 60.01))
+    assert one != other
+
+
+@pytest.mark.parametrize("quality", [-0.01, 100.01, float("nan"), float("inf"), -1e300])
+def test_quality_out_of_range(quality: float) -> None:
+    with pytest.raises(FormatError, match="is not between 0 and 100"):
+        codec.encode_picture(synthetic.picture("L", 2, 2), quality)
+
+
+def test_unknown_choice_of_metadata() -> None:
+    with pytest.raises(FormatError, match="all, icc or none, not 'some'"):
+        codec.encode_picture(synthetic.picture("L", 2, 2), metadata="some")
+
+
+def test_too_large() -> None:
+    wide = np.broadcast_to(np.uint8(0), (1, 65536))
+    with pytest.raises(LimitError, match="65536x1"):
+        codec.encode_picture(Picture(wide))
+    data = codec.encode_picture(synthetic.picture("L", 20, 10))
+    assert codec.decode_file(data, max_pixels=200).width == 20
+    with pytest.raises(LimitError, match="above the limit of 199 pixels"):
+        codec.decode_file(data, max_pixels=199)
+    with pytest.raises((LimitError, PictureError)):
+        from_array(np.zeros((0, 5), np.uint8))
+
+
+def test_missing_model_is_named() -> None:
+    head = Header(bytes.fromhex("0badc0de"), Colour.RGB, False, 8, 8, 5000)
+    data = container.write(container.AecFile(head, (Tile(1, b"abc"),)))
+    with pytest.raises(ModelError, match="0badc0de"):
+        codec.decode_file(data)
+    assert "0badc0de" not in weights.available()
+
+
+# The same bytes, always.
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(("mode", "width", "height"), [("RGB", 200, 150), ("LA", 65, 70)])
+def test_bytes_do_not_depend_on_threads(mode: str, width: int, height: int) -> None:
+    source = synthetic.picture(mode, width, height)
+    first = codec.encode_picture(source, 80, threads=1)
+    assert all(codec.encode_picture(source, 80, threads=n) == first for n in (1, 2, 4))
+    pictures = [codec.decode_file(first, threads=n) for n in (1, 2, 4)]
+    for other in pictures[1:]:
+        gap = np.abs(other.pixels.astype(int) - pictures[0].pixels)
+        assert gap.max() <= 1
+
+
+def test_bytes_do_not_depend_on_the_process() -> None:
+    here = digest(codec.encode_picture(synthetic.picture("RGB", 100, 90), 66))
+    script = (
+        "import hashlib, synthetic; from aecodec import codec;"
+        "data = codec.encode_picture(synthetic.picture('RGB', 100, 90), 66);"
+        "print(hashlib.sha256(data).hexdigest())"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(codec.__file__).parents[1])])
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": "7", "AECODEC_THREADS": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == here
+
+
+# Sizes.
+
+
+@pytest.fixture
+def ideal_bits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Code lengths of everything that is put into a payload."""
+    seen: list[float] = []
+    put = SymbolEncoder.put
+
+    def watch(self: SymbolEncoder, symbols: npt.NDArray[np.int32], index: npt.NDArray[np.int64],
+              tables: TableSet) -> None:  # fmt: skip
+        seen.append(tables.bits(symbols, index))
+        put(self, symbols, index, tables)
+
+    monkeypatch.setattr(SymbolEncoder, "put", watch)
+    return seen
+
+
+@pytest.mark.parametrize("quality", [10, 50, 75, 100])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_size_is_what_the_model_says(mode: str, quality: float, ideal_bits: list[float]) -> None:
+    data = codec.encode_picture(synthetic.picture(mode, 320, 256), quality)
+    payload = sum(len(tile.payload) for tile in container.read(data).tiles if tile)
+    assert len(data) - payload <= 32
+    # The coder ends on a whole word: 4 bytes that matter for the smallest payloads only.
+    assert abs(payload - sum(ideal_bits) / 8) <= 0.01 * sum(ideal_bits) / 8 + 4
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (65535, 1), (768, 512)])
+def test_overhead(width: int, height: int) -> None:
+    head = Header(b"abcd", Colour.RGB, False, width, height, 10000)
+    payload = bytes(2**21 - 5)
+    data = container.write(container.AecFile(head, (Tile(2**32 - 1, payload),)))
+    assert len(data) - len(payload) <= 32
+
+
+# Tiles.
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(codec, "TILE", 128)
+    monkeypatch.setattr(codec, "SINGLE_TILE_PIXELS", 256)
+    yield
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("mode", ["LA", "RGB"])
+@pytest.mark.parametrize(("width", "height"), [(129, 128), (150, 140), (1, 300), (300, 40)])
+def test_tiles_round_trip(mode: str, width: int, height: int) -> None:
+    source = synthetic.picture(mode, width, height, metadata=True)
+    data = codec.encode_picture(source, 70, threads=2)
+    assert container.read_header(data).tile == 128
+    assert codec.encode_picture(source, 70, threads=1) == data
+    check(source, codec.decode_file(data, threads=2))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_no_seams_in_the_decoder(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given the same latents, tiles join to the picture that one tile would give."""
+    model = codec.open_model()
+    random = np.random.default_rng(5)
+    grown = (0, 0, 320, 192)
+    source = synthetic.picture(mode, 300, 140).pixels
+    u = model.networks.analysis(codec._window(source, grown), 7500)
+    y_hat = u * model.networks.inverse_gain(7500) * random.normal(8, 4, u.shape)
+    y_hat = y_hat.astype(np.float32)
+    one = Header(b"abcd", Colour.GREY if mode == "L" else Colour.RGB, False, 300, 140, 7500)
+    many = dataclasses.replace(one, tile=128)
+
+    def cut(_: codec.Model, tile: Tile, size: tuple[int, int], *rest: object) -> codec.Float:
+        left, top = list(header.boxes)[tile.checksum][:2]
+        rows = slice(top // 16, (top + size[0]) // 16)
+        return y_hat[:, rows, left // 16 : (left + size[1]) // 16]
+
+    monkeypatch.setattr(codec, "decode_tile", cut)
+    results = []
+    for header in (one, many):
+        tiles = [Tile(index, b"x") for index in range(header.tile_count)]
+        results.append(codec._decode_pixels(model, header, tiles, 2).astype(int))
+    assert many.tile_count == 6 and results[0].std() > 5
+    assert np.abs(results[0] - results[1]).max() <= 1
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_no_seams_in_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latents of a tile are those that it has in the whole picture."""
+    model = codec.open_model()
+    source = synthetic.picture("RGB", 300, 140)
+    whole = model.networks.analysis(codec._window(source.pixels, (0, 0, 320, 192)), 7500)
+    parts: list[codec.Float] = []
+
+    def keep(_: codec.Model, u: codec.Float, *rest: object, **options: object) -> Tile:
+        parts.append(u)
+        return Tile(0, b"x")
+
+    monkeypatch.setattr(codec, "encode_tile", keep)
+    codec.encode_picture(source, 75, threads=1)
+    header = Header(b"abcd", Colour.RGB, False, 300, 140, 7500, 128)
+    for (left, top, *_), u in zip(header.boxes, parts, strict=True):
+        here = whole[:, top // 16 : top // 16 + u.shape[1], left // 16 : left // 16 + u.shape[2]]
+        assert np.abs(u - here).max() < 1e-4 * np.abs(whole).max()
+
+
+# Verification.
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_verification_changes_nothing(mode: str) -> None:
+    source = synthetic.picture(mode, 70, 66, metadata=True)
+    assert codec.encode_picture(source, verify=True) == codec.encode_picture(source)
+
+
+def test_verification_finds_wrong_symbols(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish = SymbolEncoder.finish
+    monkeypatch.setattr(SymbolEncoder, "finish", lambda self: b"\x55" + finish(self)[1:])
+    source = synthetic.picture("RGB", 64, 64)
+    codec.encode_picture(source)
+    with pytest.raises((SymbolError, FormatError)):
+        codec.encode_picture(source, verify=True)
+
+
+def test_verification_finds_wrong_alpha_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = synthetic.picture("LA", 20, 20, metadata=True)
+    pack, write = codec.alpha.pack_alpha, container.write
+    monkeypatch.setattr(codec.alpha, "pack_alpha", lambda plane: pack(plane ^ 1))
+    with pytest.raises(SymbolError, match="alpha plane does not read back"):
+        codec.encode_picture(source, verify=True)
+    monkeypatch.setattr(codec.alpha, "pack_alpha", pack)
+    drop = {"xmp": None}
+    monkeypatch.setattr(container, "write", lambda f: write(dataclasses.replace(f, **drop)))
+    with pytest.raises(SymbolError, match="does not read back as it was written"):
+        codec.encode_picture(source, verify=True)
