@@ -139,6 +139,7 @@ def test_published_curves_only_for_exactly_their_pictures(tmp_path: Path) -> Non
     assert found.set_name == "Kodak"
     assert [anchor.name for anchor in found.anchors] == ["jpeg", "vtm-18.0"]
     assert "VTM 18.0 (published)" in summary.readme_block(found)
+    assert [row[:2] for row in summary.agreement_table(found)[1]] == [["JPEG", "JPEG (published)"]]
     assert summary.build(rows[4:]).published == []
 
 

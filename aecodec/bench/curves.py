@@ -33,6 +33,8 @@ class Curve:
     published: bool = False
     draw: bool = True
     note: str = ""
+    counterpart: str = ""
+    """Name of the codec that measures the same format here, of a published curve."""
     ms_ssim: tuple[float, ...] = ()
     ssimulacra2: tuple[float, ...] = ()
     qualities: tuple[float, ...] = ()
@@ -141,6 +143,7 @@ def _published_curve(entry: dict[str, Any]) -> Curve:
         learned=entry["learned"],
         published=True,
         draw=entry["draw"],
+        counterpart=entry.get("counterpart", ""),
         note="; ".join(part for part in (entry["note"], entry["source"]) if part),
     )
 

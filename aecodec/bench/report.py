@@ -28,6 +28,7 @@ from aecodec.bench.records import Record
 from aecodec.bench.summary import (
     Summary,
     Table,
+    agreement_table,
     bd_table,
     method_note,
     overview_table,
@@ -124,6 +125,7 @@ def html_table(table: Table) -> str:
 
 def _details(summary: Summary) -> str:
     sections = [(f"Against {a.title}", bd_table(summary, a)) for a in summary.anchors]
+    sections.append(("Agreement with published measurements", agreement_table(summary)))
     sections.append(("Picture by picture", per_picture_table(summary)))
     sections.append(("Time and memory, one machine", time_table(summary)))
     return "".join(

@@ -202,6 +202,21 @@ def mean_tables(summary: Summary) -> str:
     return "\n".join(parts)
 
 
+def agreement_table(summary: Summary) -> Table:
+    """Formats measured here against others' measurements of them: a check of this benchmark."""
+    own = {curve.name: curve for curve in summary.measured}
+    low, high = COMMON_SPAN
+    rows = []
+    for curve in summary.published:
+        if curve.counterpart in own:
+            test = own[curve.counterpart]
+            whole = delta(curve, test, summary.method)
+            common = delta(curve, test, summary.method, span=COMMON_SPAN)
+            cells = [rate_cell(whole), rate_cell(common, with_span=False)]
+            rows.append([test.label, curve.title, *cells])
+    return ["measured here", "against", "BD-rate", f"BD-rate {low:g}\u2013{high:g} dB"], rows
+
+
 def per_picture_table(summary: Summary) -> Table:
     """BD-rate picture by picture against the first measured anchor, with mean and median."""
     anchor = next((a for a in summary.anchors if not a.published), summary.measured[0])
@@ -259,6 +274,9 @@ def to_markdown(summary: Summary) -> str:
     if times[1]:
         parts += ["## Time and memory\n", "Medians over the files timed, on one machine.\n"]
         parts += [markdown(times)]
+    agreement = agreement_table(summary)
+    if agreement[1]:
+        parts += ["## Agreement with published measurements\n", markdown(agreement)]
     parts += ["## Picture by picture\n", markdown(per_picture_table(summary))]
     parts += ["## Means per setting\n", mean_tables(summary)]
     return "\n".join(parts)
