@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -217,8 +219,11 @@ def freeze_analysis(model: Codec) -> None:
 
 
 def run(cfg: TrainConfig, fabric: Fabric) -> None:
-    """Train until the last step or the time limit."""
+    """Train until the last step, the time limit, or a signal to terminate (after a save)."""
     state = Run(cfg, fabric)
+    asked_to_stop = threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: asked_to_stop.set())
     pictures = open_pictures(Path(cfg.valid)) if cfg.valid and cfg.valid_minutes else []
     start = saved = time.monotonic()
     minutes_before = state.minutes
@@ -243,10 +248,11 @@ def run(cfg: TrainConfig, fabric: Fabric) -> None:
         if cfg.valid_minutes and state.minutes - validated > cfg.valid_minutes:
             state.validate(pictures)
             validated = state.minutes
-        if cfg.minutes and (now - start) / 60 > cfg.minutes:
+        if asked_to_stop.is_set() or (cfg.minutes and (now - start) / 60 > cfg.minutes):
             break
     state.save()
-    state.validate(pictures)
+    if not asked_to_stop.is_set():
+        state.validate(pictures)
 
 
 @click.command()
