@@ -20,7 +20,7 @@ Float = npt.NDArray[np.float32]
 # Share of the theoretical shift that is taken. Later symbols are predicted from earlier ones,
 # which the formula leaves out; chosen on the validation set.
 STRENGTH = 0.75
-DEEPEST = 16  # larger symbols are simply rounded: their tables are nearly flat
+DEEPEST = 16  # symbols from here on are simply rounded: their tables are nearly flat
 
 
 def shifts(
@@ -32,7 +32,7 @@ def shifts(
         counts = frequencies[starts[table] : starts[table + 1]].astype(np.float64)
         radius = (len(counts) - 1) // 2
         bits = -np.log2(counts[radius : 2 * radius + 1])  # of 0, 1, ... radius
-        last = min(radius, DEEPEST)
+        last = min(radius, DEEPEST - 1)
         out[table, 1 : last + 1] = strength * 3 / 52 * np.maximum(np.diff(bits[: last + 1]), 0)
     return np.minimum(out, 0.5)
 

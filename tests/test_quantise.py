@@ -1,0 +1,51 @@
+"""Rate-distortion-optimised quantisation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aecodec.quantise import DEEPEST, quantise, shifts
+
+
+def gaussian_table(sigma: float, radius: int) -> np.ndarray:
+    k = np.arange(-radius, radius + 1)
+    p = np.exp(-0.5 * (k / sigma) ** 2)
+    counts = np.floor(p / p.sum() * (2**24 - len(p) - 100)) + 1
+    return np.append(counts, 100).astype(np.uint32)
+
+
+@pytest.fixture
+def table() -> np.ndarray:
+    flat = [gaussian_table(s, r) for s, r in ((0.2, 3), (0.5, 4), (8.0, 40))]
+    starts = np.concatenate([[0], np.cumsum([len(f) for f in flat])])
+    return shifts(np.concatenate(flat), starts, strength=1.0)
+
+
+def test_rare_symbols_need_a_larger_residual(table: np.ndarray) -> None:
+    r = np.full(3, 0.6, np.float32)
+    assert quantise(r, np.array([0, 1, 2], np.uint8), table).tolist() == [0, 0, 1]
+    assert table[1, 1] > table[2, 1] > 0
+
+
+def test_without_strength_it_is_rounding() -> None:
+    flat = gaussian_table(1.0, 6)
+    plain = shifts(flat, np.array([0, len(flat)]), strength=0.0)
+    r = np.linspace(-5, 5, 203).astype(np.float32)
+    table = np.vstack([plain, plain])
+    symbols = quantise(r, np.ones(len(r), np.uint8), table)
+    assert np.array_equal(symbols, np.rint(r).astype(np.int32))
+
+
+def test_it_is_odd_and_moves_towards_zero_by_at_most_one(table: np.ndarray) -> None:
+    r = np.random.default_rng(0).normal(0, 30, 5000).astype(np.float32)
+    index = np.random.default_rng(1).integers(1, 3, 5000).astype(np.uint8)
+    symbols = quantise(r, index, table)
+    assert np.array_equal(symbols, -quantise(-r, index, table))
+    step = np.abs(np.rint(r)) - np.abs(symbols)
+    assert set(np.unique(step)) <= {0.0, 1.0}
+    assert (step[np.abs(r) > DEEPEST + 1] == 0).all()
+
+
+def test_the_certain_zero_stays_zero(table: np.ndarray) -> None:
+    assert quantise(np.array([7.0], np.float32), np.array([0], np.uint8), table).tolist() == [0]

@@ -1,0 +1,87 @@
+"""Finding and verifying models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from aecodec import weights
+from aecodec.errors import ModelError
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the default model that is found first and was not opened yet."""
+    source = weights.available()[weights.default_id()]
+    folder = tmp_path / source.name
+    shutil.copytree(source, folder)
+    (tmp_path / weights.DEFAULT).write_text(source.name + "\n")
+    monkeypatch.setenv("AECODEC_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(weights, "_open", {})
+    return folder
+
+
+def test_the_default_model_is_installed_and_verifies() -> None:
+    model = weights.open_weights(weights.default_id())
+    assert model.id.hex() == weights.default_id()
+    assert model.manifest["licence"] == "Apache-2.0"
+
+
+def test_the_variable_goes_before_the_installed_weights(copied: Path) -> None:
+    assert weights.available()[copied.name] == copied
+    assert weights.open_weights(copied.name).folder == copied
+
+
+def test_a_model_is_opened_once() -> None:
+    assert weights.open_weights(weights.default_id()) is weights.open_weights(weights.default_id())
+
+
+def test_an_unknown_model_is_named_with_the_installed_ones() -> None:
+    with pytest.raises(ModelError, match=f"needs model 00000000.*{weights.default_id()}"):
+        weights.open_weights("00000000")
+
+
+@pytest.mark.parametrize("name", [weights.STORE, "synthesis.onnx"])
+def test_a_damaged_file_of_a_model_is_named(copied: Path, name: str) -> None:
+    data = bytearray((copied / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copied / name).write_bytes(data)
+    with pytest.raises(ModelError, match=f"{name} is damaged"):
+        weights.open_weights(copied.name)
+
+
+def test_a_missing_file_of_a_model_is_named(copied: Path) -> None:
+    (copied / "prior.onnx").unlink()
+    with pytest.raises(ModelError, match=r"prior.onnx is missing"):
+        weights.open_weights(copied.name)
+
+
+def test_a_model_under_another_name_is_refused(copied: Path) -> None:
+    other = copied.with_name("0123abcd")
+    copied.rename(other)
+    with pytest.raises(ModelError, match="not its hash"):
+        weights.open_weights("0123abcd")
+
+
+def test_an_unreadable_manifest_is_named(copied: Path) -> None:
+    (copied / weights.MANIFEST).write_text("{")
+    with pytest.raises(ModelError, match="manifest"):
+        weights.open_weights(copied.name)
+
+
+def test_without_any_weights_the_message_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "search_path", lambda: [tmp_path])
+    with pytest.raises(ModelError, match="AECODEC_WEIGHTS"):
+        weights.default_id()
+
+
+def test_every_installed_model_says_how_it_was_made() -> None:
+    for name, folder in weights.available().items():
+        manifest = json.loads((folder / weights.MANIFEST).read_text())
+        assert manifest["id"] == name
+        assert {"licence", "config", "training", "sha256"} <= set(manifest)
