@@ -39,7 +39,7 @@ def main() -> NoReturn:
         if stream is not None:  # a name that the terminal cannot show must not end a batch
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     status = run(sys.argv[1:])
-    if status == INTERRUPTED:
+    if jobs.gate.closed:
         os._exit(status)  # workers may be in the middle of a picture: nobody waits for them
     sys.exit(status)
 
@@ -47,10 +47,10 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status; errors become one line each."""
     try:
-        result = cli.main(list(arguments), prog_name="aecodec", standalone_mode=False)
+        status = _invoke(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return status
     except click.UsageError as error:
         error.show()
         return USAGE
@@ -68,6 +68,18 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         console.error(f"standard output: {files.reason(error)}")
         return _reader_gone()
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    if "_AECODEC_COMPLETE" in os.environ:
+        cli.main(list(arguments), prog_name="aecodec")  # answers the shell and exits
+    # Not cli.main() otherwise: it ends the program itself where a pipe breaks.
+    try:
+        with cli.make_context("aecodec", list(arguments)) as context:
+            status = cli.invoke(context)
+    except click.exceptions.Exit as ended:
+        status = ended.exit_code
+    return status if isinstance(status, int) else 0
 
 
 def _reader_gone() -> int:

@@ -92,13 +92,13 @@ class Gate:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._writers = 0
-        self._closed = False
+        self.closed = False
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the gate open; blocks for ever once it is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._closed)
+            self._changed.wait_for(lambda: not self.closed)
             self._writers += 1
         try:
             yield
@@ -110,7 +110,7 @@ class Gate:
     def close(self) -> None:
         """No file is half written when this returns, and none is begun after it."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.wait_for(lambda: not self._writers)
 
 
@@ -196,7 +196,8 @@ def _attempt(
     except Exception as error:
         if os.environ.get("AECODEC_DEBUG"):
             raise
-        what = f"internal error: {type(error).__name__}: {error} (AECODEC_DEBUG=1 shows where)"
+        said = " ".join(str(error).split())
+        what = f"internal error: {type(error).__name__}: {said} (AECODEC_DEBUG=1 shows where)"
         return Outcome(job, "failed", message=f"{_name(job)}: {what}")
 
 
