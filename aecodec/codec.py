@@ -27,6 +27,7 @@ import numpy.typing as npt
 from aecodec import alpha, container
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.damage import Damage, show_damage, survey
+from aecodec.devices import device_name, open_networks
 from aecodec.entropy import SYMBOL_LIMIT, SymbolDecoder, SymbolEncoder, TableSet
 from aecodec.errors import FormatError, LimitError, SymbolError
 from aecodec.picture import Picture
@@ -73,17 +74,19 @@ class Model:
 _opening = threading.Lock()
 
 
-def open_model(model_id: str = "", threads: int = 0) -> Model:
+def open_model(model_id: str = "", threads: int = 0, device: str = "") -> Model:
     """The model of an id (default: the one new files use), opened once per thread count.
 
-    Raises ModelError when it is not installed or damaged.
+    device: "cpu", "cuda" or "auto"; "" takes AECODEC_DEVICE, else the CPU. Raises ModelError
+    when the model is not installed or damaged, or the device is not there.
     """
+    name = device_name(device)
     with _opening:
-        return _open_model(model_id or default_id(), threads or default_threads())
+        return _open_model(model_id or default_id(), threads or default_threads(), name)
 
 
 @functools.lru_cache(maxsize=8)
-def _open_model(model_id: str, threads: int) -> Model:
+def _open_model(model_id: str, threads: int, device: str) -> Model:
     weights = open_weights(model_id)
     t = weights.tensors("tables")
     prior = PriorTables(
@@ -94,7 +97,7 @@ def _open_model(model_id: str, threads: int) -> Model:
         luma=t["luma"].astype(bool),
         levels=len(t["y_sizes"]),
     )
-    networks = OnnxNetworks(weights.folder, weights.tensors("vectors"), threads)
+    networks = open_networks(weights.folder, weights.tensors("vectors"), threads, device)
     return Model(
         weights,
         networks,

@@ -19,6 +19,7 @@ from aecodec.errors import ModelError
 
 Float = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
+EXACT_GRAPHS = ("hyper_synthesis", "prior")
 
 
 def default_threads() -> int:
@@ -45,12 +46,17 @@ class OnnxNetworks:
         threads: int = 0,
         *,
         optimise: bool = True,
+        cuda: bool = False,
     ) -> None:
         self._folder, self._vectors = folder, vectors
         self._threads = threads or default_threads()
-        self._optimise = optimise
+        self._optimise, self._cuda = optimise, cuda
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
+
+    def open(self, name: str) -> None:
+        """Load a graph now instead of on first use. Raises ModelError."""
+        self._session(name)
 
     def _session(self, name: str) -> Any:
         session = self._sessions.get(name)
@@ -72,14 +78,22 @@ class OnnxNetworks:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if not self._optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        providers: list[Any] = ["CPUExecutionProvider"]
+        # The exact graphs stay on the CPU: cuDNN may choose algorithms that are not exact.
+        if self._cuda and name not in EXACT_GRAPHS:
+            settings = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
+            providers.insert(0, ("CUDAExecutionProvider", settings))
         try:
-            return ort.InferenceSession(
-                str(self._folder / f"{name}.onnx"), options, providers=["CPUExecutionProvider"]
+            session = ort.InferenceSession(
+                str(self._folder / f"{name}.onnx"), options, providers=providers
             )
         except Exception as error:
             raise ModelError(
                 f"{self._folder.name}/{name}.onnx cannot be loaded: {error}"
             ) from error
+        if len(session.get_providers()) < len(providers):
+            raise ModelError("device cuda: ONNX Runtime cannot use it (no device or driver)")
+        return session
 
     def _run(self, name: str, **inputs: Array) -> list[Array]:
         outputs: list[Array] = self._session(name).run(None, inputs)

@@ -1,0 +1,222 @@
+"""The networks in PyTorch, for machines with a CUDA device; symbols equal to every other runtime.
+
+The same five functions as the ONNX graphs, on the same model.safetensors, so a file does not
+depend on which of the two wrote it. The exact networks are computed in float64 by default:
+their integers fit, and none of PyTorch's switches that trade precision for speed (TF32,
+`set_float32_matmul_precision`, autocast) applies to float64. They use matrix products and
+shifted sums only, so no convolution library can pick a Winograd or FFT algorithm for them.
+
+PyTorch is imported when the first object is made: it takes seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aecodec.transforms import OnnxNetworks
+from aecodec.weights import STORE
+
+Float = npt.NDArray[np.float32]
+Tensor = Any  # torch.Tensor, which is not imported here
+ACTIVATION_LIMIT = 16.0
+EXACT_MIN, EXACT_MAX = -1024.0, 1023.0
+
+
+class TorchNetworks(OnnxNetworks):
+    """The networks of one model folder on a PyTorch device. Safe to use from several threads.
+
+    exact_dtype: what the exact networks compute in. "float32" gives the same integers as long
+    as the process leaves float32 products alone (no TF32, no bfloat16). convolution: lets
+    PyTorch's convolutions compute the exact layers (they may go to oneDNN or cuDNN), in
+    channels_last layout if asked for. Both are for tests and comparisons.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        vectors: Mapping[str, Float],
+        device: str = "cuda",
+        *,
+        exact_dtype: str = "float64",
+        convolution: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__(folder, vectors)
+        import torch
+
+        self._torch, self._device = torch, device
+        self._exact_dtype = getattr(torch, exact_dtype)
+        self._convolution, self._channels_last = convolution, channels_last
+        self._tensors: dict[tuple[str, Any], Tensor] = {}
+
+    def open(self, name: str) -> None:
+        """Tensors are read when they are first used."""
+
+    def _run(self, name: str, **inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        torch = self._torch
+        # autocast also lowers float32 products that stand outside of modules
+        with torch.inference_mode(), torch.autocast(self._device, enabled=False):
+            arguments = {
+                key: torch.from_numpy(np.ascontiguousarray(value)).to(self._device)
+                for key, value in inputs.items()
+            }
+            function: Callable[..., list[Tensor]] = getattr(self, f"_graph_{name}")
+            return [tensor.cpu().numpy() for tensor in function(**arguments)]
+
+    def _tensor(self, name: str, dtype: Any) -> Tensor:
+        """A tensor of the model on the device; read on first use (safe to race: equal values)."""
+        tensor = self._tensors.get((name, dtype))
+        if tensor is None:
+            from safetensors import safe_open
+
+            with safe_open(self._folder / STORE, "pt") as store:
+                tensor = store.get_tensor(name).to(self._device, dtype)
+            self._tensors[name, dtype] = tensor
+        return tensor
+
+    # The exact networks: integers held in floating point.
+
+    def _exact(
+        self, x: Tensor, name: str, kind: str, residual: Tensor = None, step: int | None = None
+    ) -> Tensor:
+        """floor((W a + b) * 2^-shift), plus a residual, clipped; the half is in the bias."""
+        torch = self._torch
+        weight, bias, multiplier = (
+            self._tensor(f"{name}.{part}", self._exact_dtype)
+            for part in ("weight", "bias", "multiplier")
+        )
+        if step is not None:
+            weight, bias, multiplier = weight[step], bias[step], multiplier[step]
+        if self._convolution:
+            out = self._convolve(x, weight, bias)
+        elif weight.dim() == 2:
+            out = self._multiply(x, weight, bias)
+        else:
+            out = self._shifted_sum(x, weight, bias)
+        out = torch.floor(out * multiplier[:, None, None])
+        if residual is not None:
+            out = out + residual
+        if kind == "out":
+            return out
+        return out.clamp(0.0 if kind == "relu" else EXACT_MIN, EXACT_MAX)
+
+    def _exact_block(self, x: Tensor, name: str) -> Tensor:
+        a = self._exact(self._exact(x, f"{name}.w1", "relu"), f"{name}.dw", "sum")
+        x = self._exact(a, f"{name}.w2", "sum", x)
+        return self._exact(self._exact(x, f"{name}.w3", "relu"), f"{name}.w4", "sum", x)
+
+    def _enter(self, x: Tensor) -> Tensor:
+        x = x.to(self._exact_dtype)
+        if self._channels_last:
+            x = x.contiguous(memory_format=self._torch.channels_last)
+        return x
+
+    def _graph_hyper_synthesis(self, z: Tensor) -> list[Tensor]:
+        shuffle = self._torch.pixel_shuffle
+        a = self._exact_block(self._exact(self._enter(z), "h_s.stem", "sum"), "h_s.block1")
+        a = shuffle(self._exact(a, "h_s.up1", "sum"), 2)
+        a = shuffle(self._exact(self._exact_block(a, "h_s.block2"), "h_s.up2", "sum"), 2)
+        return [a.float()]
+
+    def _graph_prior(self, step: Tensor, context: Tensor, common: Tensor) -> list[Tensor]:
+        k = int(step)
+        a = self._exact(self._enter(common), "prior.from_common", "sum", step=k)
+        a = self._exact(self._enter(context), "prior.from_context", "sum", a, k)
+        for i in range(self._count("prior.blocks")):
+            a = self._exact_block(a, f"prior.blocks.{i}")
+        return [self._exact(a, f"prior.{name}", "out").float() for name in ("mean", "scale")]
+
+    # The floating-point networks.
+
+    def _conv(self, x: Tensor, name: str, stride: int = 1) -> Tensor:
+        """1x1 convolution, after unshuffling by `stride`."""
+        float32 = self._torch.float32
+        if stride > 1:
+            x = self._torch.pixel_unshuffle(x, stride)
+        weight, bias = (self._tensor(f"{name}.{part}", float32) for part in ("weight", "bias"))
+        return self._multiply(x, weight, bias)
+
+    def _block(self, x: Tensor, name: str) -> Tensor:
+        leaky_relu, float32 = self._torch.nn.functional.leaky_relu, self._torch.float32
+        a = leaky_relu(self._conv(x, f"{name}.w1"), 0.1)
+        weight, bias = (self._tensor(f"{name}.dw.{part}", float32) for part in ("weight", "bias"))
+        x = x + self._conv(self._convolve(a, weight, bias), f"{name}.w2")
+        return x + self._conv(leaky_relu(self._conv(x, f"{name}.w3"), 0.1), f"{name}.w4")
+
+    def _blocks(self, x: Tensor, name: str) -> Tensor:
+        for i in range(self._count(name)):
+            x = self._block(x, f"{name}.{i}")
+        return x
+
+    def _graph_analysis(self, x: Tensor, q_a8: Tensor, q_a16: Tensor) -> list[Tensor]:
+        float32, unshuffle = self._torch.float32, self._torch.pixel_unshuffle
+        x = x.float() - 128.0
+        linear = self._multiply(unshuffle(x, 16), self._tensor("linear_a", float32), None)
+        a = self._blocks(self._conv(x * (1 / 64), "g_a.stem", 8) * q_a8, "g_a.blocks8")
+        a = self._blocks(self._conv(a, "g_a.down", 2) * q_a16, "g_a.blocks16")
+        s_inverse = self._tensor("s_inverse", float32)[:, None, None]
+        return [linear * s_inverse + self._conv(a, "g_a.head")]
+
+    def _graph_hyper_analysis(self, u: Tensor, q_h: Tensor, q_z: Tensor) -> list[Tensor]:
+        u = u.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        a = self._block(self._conv(u, "h_a.stem") * q_h, "h_a.block1")
+        a = self._block(self._conv(a, "h_a.down1", 2), "h_a.block2")
+        return [self._conv(a, "h_a.down2", 2) * q_z]
+
+    def _graph_synthesis(self, y_hat: Tensor, q_s8: Tensor, q_s16: Tensor) -> list[Tensor]:
+        torch = self._torch
+        weight, offset, s_inverse = (
+            self._tensor(name, torch.float32) for name in ("linear_s", "linear_offset", "s_inverse")
+        )
+        linear = torch.pixel_shuffle(self._multiply(y_hat, weight, offset), 16)
+        u_hat = y_hat * s_inverse[:, None, None]
+        u_hat = u_hat.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        a = self._blocks(self._conv(u_hat, "g_s.stem") * q_s16, "g_s.blocks16")
+        a = torch.pixel_shuffle(self._conv(a, "g_s.up"), 2) * q_s8
+        a = self._blocks(a, "g_s.blocks8")
+        net = torch.pixel_shuffle(self._conv(a, "g_s.head"), 8)
+        x_hat = (linear + net * 64.0).clamp(0.0, 255.0)
+        return [torch.round(x_hat).to(torch.uint8)]
+
+    # Arithmetic.
+
+    def _count(self, prefix: str) -> int:
+        """Number of blocks of a stack, from the names of its tensors."""
+        if not hasattr(self, "_names"):
+            from safetensors import safe_open
+
+            with safe_open(self._folder / STORE, "np") as store:
+                self._names = set(store.keys())
+        i = 0
+        while f"{prefix}.{i}.w1.weight" in self._names:
+            i += 1
+        return i
+
+    def _multiply(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """1x1 convolution of (1,C,h,w) as one matrix product."""
+        out = weight @ x.flatten(2)
+        if bias is not None:
+            out = out + bias[:, None]
+        return out.reshape(1, weight.shape[0], *x.shape[2:])
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """1x1 or depthwise 3x3 convolution as PyTorch does it."""
+        conv2d = self._torch.nn.functional.conv2d
+        if weight.dim() == 2:
+            return conv2d(x, weight[:, :, None, None], bias)
+        return conv2d(x, weight, bias, padding=1, groups=len(weight))
+
+    def _shifted_sum(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Depthwise 3x3 convolution with zero padding as nine multiply-adds."""
+        h, w = x.shape[2:]
+        padded = self._torch.nn.functional.pad(x, (1, 1, 1, 1))
+        out = bias[:, None, None].expand(1, -1, h, w).clone()
+        for i in range(3):
+            for j in range(3):
+                out += weight[:, 0, i, j, None, None] * padded[:, :, i : i + h, j : j + w]
+        return out

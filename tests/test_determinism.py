@@ -1,0 +1,141 @@
+"""Every runtime computes the same integers: the reason why a file decodes everywhere."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import exactness
+import numpy as np
+import numpy.typing as npt
+import pytest
+from exactness import CASES, folder_and_vectors
+
+from aecodec import codec
+from aecodec.transforms import OnnxNetworks
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[npt.NDArray[np.float32]]:
+    """The oracle's integers on the extreme inputs."""
+    return exactness.outputs(exactness.oracle())
+
+
+def check(networks: OnnxNetworks, expected: list[npt.NDArray[np.float32]]) -> None:
+    """These networks equal the oracle, and files written with either decode with the other."""
+    found = exactness.outputs(networks)
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    model = exactness.with_networks(networks)
+    oracle = exactness.with_networks(exactness.oracle())
+    for (height, width, quality, grey), (u, tile, y_hat) in zip(
+        CASES, exactness.tiles(), strict=True
+    ):
+        size = (height, width)
+        assert np.array_equal(codec.decode_tile(model, tile, size, quality, grey), y_hat)
+        written = codec.encode_tile(model, u, quality, grey)
+        back = codec.decode_tile(oracle, written, size, quality, grey)
+        assert np.array_equal(codec.decode_tile(model, written, size, quality, grey), back)
+
+
+def test_extremes_reach_far_and_stay_in_bounds(expected: list[npt.NDArray[np.float32]]) -> None:
+    """The inputs stress the sums: over half of the range, and never out of it."""
+    tensors = exactness.oracle()._oracle.tensors
+    sums = []
+    for step, _, context, _ in exactness.extremes():
+        weight = tensors["prior.from_context.weight"][step].astype(np.int64)
+        partial = np.abs(weight[:, :, None] * context[0].reshape(1, len(context[0]), -1)).sum(1)
+        sums.append(partial.max())
+    assert 2**23 < max(sums) < 2**24
+    assert max(np.abs(a).max() for a in expected) > 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("optimise", [True, False])
+def test_onnx_runtime(threads: int, optimise: bool, expected: Any) -> None:
+    check(OnnxNetworks(*folder_and_vectors(), threads, optimise=optimise), expected)
+
+
+@pytest.fixture
+def torch() -> Iterator[Any]:
+    """PyTorch, with its process-wide settings put back afterwards."""
+    module = pytest.importorskip("torch")
+    threads, precision = module.get_num_threads(), module.get_float32_matmul_precision()
+    yield module
+    module.set_num_threads(threads)
+    module.set_float32_matmul_precision(precision)
+
+
+def torch_networks(device: str = "cpu", **options: Any) -> OnnxNetworks:
+    from aecodec.torch_networks import TorchNetworks
+
+    return TorchNetworks(*folder_and_vectors(), device, **options)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("one_dnn", [True, False])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_pytorch_float32(
+    threads: int, one_dnn: bool, channels_last: bool, torch: Any, expected: Any
+) -> None:
+    torch.set_num_threads(threads)
+    networks = torch_networks(exact_dtype="float32", convolution=True, channels_last=channels_last)
+    with torch.backends.mkldnn.flags(enabled=one_dnn):
+        check(networks, expected)
+
+
+@pytest.mark.parametrize("exact_dtype", ["float32", "float64"])
+def test_pytorch_products(exact_dtype: str, torch: Any, expected: Any) -> None:
+    check(torch_networks(exact_dtype=exact_dtype), expected)
+
+
+def autocast(torch: Any) -> AbstractContextManager[Any]:
+    context: AbstractContextManager[Any] = torch.autocast("cpu", torch.bfloat16)
+    return context
+
+
+@pytest.mark.parametrize("context", [autocast, lambda torch: nullcontext()])
+def test_pytorch_ignores_settings_that_lose_precision(
+    context: Callable[[Any], AbstractContextManager[Any]], torch: Any, expected: Any
+) -> None:
+    torch.set_float32_matmul_precision("medium")  # bfloat16 products where there are units for it
+    with context(torch):
+        check(torch_networks(), expected)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high"])
+def test_pytorch_cuda(precision: str, torch: Any, expected: Any) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    torch.set_float32_matmul_precision(precision)  # "high" allows TF32
+    check(torch_networks("cuda"), expected)
+    if precision == "highest":
+        check(torch_networks("cuda", exact_dtype="float32"), expected)
+
+
+@functools.cache
+def checksum() -> str:
+    return exactness.checksum(exactness.oracle())
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
+def test_pytorch_processor_capabilities(capability: str) -> None:
+    pytest.importorskip("torch")
+    done = subprocess.run(
+        [sys.executable, str(HERE / "exactness.py"), "torch"],
+        env={**os.environ, "ATEN_CPU_CAPABILITY": capability, "PYTHONPATH": str(HERE.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    name, found = done.stdout.strip().split(" ", 1)
+    if name.lower() != capability:
+        pytest.skip(f"this processor has no {capability}")
+    assert found == checksum()
