@@ -39,9 +39,17 @@ def measure(codec: str = "aec") -> Curve:
     return curves.measured(records, [source.name for source in sources])[0]
 
 
-def rise(baseline: Curve, now: Curve) -> float:
-    """BD-rate of `now` against the baseline in per cent."""
-    found = delta(baseline, now)
+def baseline() -> Curve:
+    """The committed curve."""
+    if not BASELINE.exists():
+        raise click.ClickException("no committed curve yet: run with --update")
+    points = json.loads(BASELINE.read_text("utf-8"))
+    return Curve("baseline", "committed", tuple(points["bpp"]), tuple(points["psnr"]))
+
+
+def rise(before: Curve, now: Curve) -> float:
+    """BD-rate of `now` against `before` in per cent."""
+    found = delta(before, now)
     if found is None:
         raise click.ClickException("the curve does not overlap the committed one")
     return found.rate
@@ -56,9 +64,7 @@ def main(update: bool) -> None:
         points = {"bpp": now.bpp, "psnr": now.psnr, "qualities": now.qualities}
         BASELINE.write_text(json.dumps(points, indent=1) + "\n", "utf-8")
         return
-    points = json.loads(BASELINE.read_text("utf-8"))
-    baseline = Curve("baseline", "committed", tuple(points["bpp"]), tuple(points["psnr"]))
-    percent = rise(baseline, now)
+    percent = rise(baseline(), now)
     click.echo(f"BD-rate against the committed curve: {percent:+.2f} % (limit {LIMIT:+g} %)")
     if percent > LIMIT:
         raise click.exceptions.Exit(1)

@@ -36,7 +36,8 @@ def newest_results(root: Path = ROOT) -> Path | None:
 def load(results: Path) -> summary.Summary:
     """Summary of a results folder."""
     records = read(results / "records.jsonl", Record)
-    return summary.build(records, read(results / "times.jsonl", Timing))
+    times = read(results / "times.jsonl", Timing)
+    return summary.build(records, times, published_folder=ROOT / "benchmarks" / "published")
 
 
 def block(found: summary.Summary, results: Path, root: Path = ROOT) -> str:

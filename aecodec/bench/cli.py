@@ -65,12 +65,12 @@ def _list_of(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, 
     exists=True, path_type=Path))  # fmt: skip
 @click.option("--codecs", "codec_names", default="aec,jpeg,jpeg2000,webp,avif,heic,jxl",
     show_default=True, callback=_list_of(tuple(codecs.REGISTRY)),
-    help="Codecs to run; avif stands for avif and avif-psnr.")  # fmt: skip
+    metavar="NAME,...", help="Codecs to run; avif stands for avif and avif-psnr.")  # fmt: skip
 @click.option("--qualities", multiple=True, metavar="[CODEC=]Q,Q,...",
     callback=_parse_qualities, help="0..100, for all codecs or for one; repeatable.")  # fmt: skip
 @click.option("--metrics", "metric_names", default="psnr,ms_ssim", show_default=True,
-    callback=_list_of(tuple(metrics.METRICS)),
-    help="Also ssimulacra2 (slow).")  # fmt: skip
+    callback=_list_of(tuple(metrics.METRICS)), metavar="NAME,...",
+    help="Distances to measure; ssimulacra2 is there too, and slow.")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path),
     default=Path("bench-results"), show_default=True,
     help="Folder of the results; a run into the same folder resumes.")  # fmt: skip

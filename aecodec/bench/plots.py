@@ -42,7 +42,10 @@ SPARE_COLOURS = (
 )  # fmt: skip
 
 RATE_LIMIT = 1.6
-"""bpp; beyond it every codec looks the same."""
+"""bpp; beyond it photographs look the same with every codec."""
+
+SHOWN_POINTS = 4
+"""So many points of every curve are in view, even if the pictures take higher rates."""
 
 
 def draw_all(summary: Summary, folder: Path) -> dict[str, str]:
@@ -147,8 +150,9 @@ def _legend(axes: Any) -> None:
 
 def _limits(axes: Any, curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> None:
     """Fit the view to what lies left of the rate limit."""
-    shown = [y for xs, ys in curves for x, y in zip(xs, ys, strict=True) if x <= RATE_LIMIT]
-    right = min(RATE_LIMIT, 1.05 * max(max(xs) for xs, _ in curves))
+    limit = max(RATE_LIMIT, *(1.05 * max(xs[:SHOWN_POINTS]) for xs, _ in curves))
+    shown = [y for xs, ys in curves for x, y in zip(xs, ys, strict=True) if x <= limit]
+    right = min(limit, 1.05 * max(max(xs) for xs, _ in curves))
     axes.set_xlim(0, right)
     if shown:
         room = 0.03 * (max(shown) - min(shown) or 1.0)

@@ -43,8 +43,9 @@ def typed() -> str:
     """The command of this process, paths shortened to their names."""
     arguments = [Path(word).name if os.sep in word else word for word in sys.argv[1:]]
     program = Path(sys.argv[0])
-    known = {"__main__.py": "python -m aecodec.bench", "aecodec": "aecodec"}
-    return " ".join([known.get(program.name, f"python {program.name}"), *arguments])
+    known = {"aecodec/__main__.py": "aecodec", "bench/__main__.py": "python -m aecodec.bench"}
+    name = known.get(f"{program.parent.name}/{program.name}", program.name)
+    return " ".join([f"python {name}" if name.endswith(".py") else name, *arguments])
 
 
 def describe(versions: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:

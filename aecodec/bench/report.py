@@ -147,10 +147,12 @@ def _picture_entry(
     names = [curve.name for curve in summary.measured]
     leader = "aec" if "aec" in names else names[0]
     wanted = [m for m in metrics.METRICS if all(m in record.measured for record in records)]
-    levels = []
+    levels: list[dict[str, Any]] = []
     for label, bpp in LEVELS:
         target = _leader_bytes(summary, records, leader, bpp)
-        files = []
+        if any(level["target"] == target for level in levels):
+            continue  # too few settings were measured to tell the sizes apart
+        files: list[dict[str, Any]] = []
         for name in names:
             known = [(r.quality, r.bytes) for r in records if r.codec == name]
             try:
