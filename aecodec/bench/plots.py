@@ -91,7 +91,7 @@ def _render(draw: Callable[[Any], None], kind: str, ink: str, paper: str) -> byt
         buffer = io.BytesIO()
         # Without a date equal results give equal files.
         metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
+        figure.savefig(buffer, format=kind, dpi=120, metadata=metadata)
     return buffer.getvalue()
 
 
