@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -235,3 +238,37 @@ def test_csv_joins_records_and_times(folder: Path, tmp_path: Path) -> None:
     assert len(lines) == 3
     assert lines[0].startswith("picture,pixels,width,height,codec,quality,bytes,psnr")
     assert sum("0.5,0.25" in line for line in lines) == 1
+
+
+class DyingPool:
+    """A pool whose process dies at quality 60 and takes a waiting task at 80 with it."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+
+    def __enter__(self) -> DyingPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(
+        self, call: Callable[[runner.Task], runner.Outcome], task: runner.Task
+    ) -> Future[runner.Outcome]:
+        future: Future[runner.Outcome] = Future()
+        if task.quality == 60 or (task.quality == 80 and self.jobs > 1):
+            future.set_exception(BrokenProcessPool())
+        else:
+            future.set_result(call(task))
+        return future
+
+
+def test_a_codec_that_kills_its_process_loses_one_result_only(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_pool", DyingPool)
+    tasks = [task for task in tasks_of(folder) if task.codec == "jpeg"]
+    kept, failures = runner.run(tasks, tmp_path / "records.jsonl", jobs=2)
+    assert len(kept) == 6
+    assert {failure.task.quality for failure in failures} == {60.0}
+    assert "process of the codec died" in failures[0].error
