@@ -11,15 +11,9 @@ the transforms read HALO pixels over its edges, so that the picture has no seams
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
-import os
-import threading
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +21,11 @@ import numpy.typing as npt
 from aecodec import alpha, container
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.damage import Damage, show_damage, survey
-from aecodec.devices import device_name, open_networks
-from aecodec.entropy import SYMBOL_LIMIT, SymbolDecoder, SymbolEncoder, TableSet
 from aecodec.errors import FormatError, LimitError, SymbolError
+from aecodec.model import Model, open_model
 from aecodec.picture import Picture
-from aecodec.prior import MAX_QUALITY, MEAN_UNITS, Z_LIMIT, Index, Prior, PriorTables
-from aecodec.transforms import OnnxNetworks, default_threads
-from aecodec.weights import Weights, default_id, open_weights
+from aecodec.tile import ALIGN, LATENT, decode_tile, encode_tile
+from aecodec.transforms import default_threads
 
 Float = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -41,159 +33,9 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom
 T = TypeVar("T")
 R = TypeVar("R")
 
-ALIGN = 64  # pixels per hyper-latent: what is coded is padded to multiples of this
-LATENT = 16  # pixels per latent
 TILE = 1024  # side of the tiles of a large picture
 SINGLE_TILE_PIXELS = 3 * 2**20  # larger pictures are tiled
 HALO = 128  # pixels that the transforms see beyond a tile; above their reach of 104
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """One model, ready to code: networks and frozen tables."""
-
-    weights: Weights
-    networks: OnnxNetworks
-    prior: PriorTables
-    y_tables: TableSet
-    z_tables: TableSet
-    z_channels: int
-
-    def at(self, quality: int, grey: bool) -> Prior:
-        """The probability model at a quality in hundredths."""
-        return Prior(self.prior, self.networks, quality, grey)
-
-    def z_index(self, shape: tuple[int, ...], quality: int) -> npt.NDArray[np.int64]:
-        """Table of every element of z (Z,h,w), flattened: one row of tables per bucket."""
-        buckets = len(self.z_tables.sizes) // self.z_channels
-        bucket = (quality * (buckets - 1) + MAX_QUALITY // 2) // MAX_QUALITY
-        channel = np.arange(self.z_channels) + bucket * self.z_channels
-        return np.repeat(channel, shape[1] * shape[2])
-
-
-_opening = threading.Lock()
-
-
-def open_model(model_id: str = "", threads: int = 0, device: str = "") -> Model:
-    """The model of an id (default: the one new files use), opened once per thread count.
-
-    device: "cpu", "cuda" or "auto"; "" takes AECODEC_DEVICE, else the CPU. Raises ModelError
-    when the model is not installed or damaged, or the device is not there.
-    """
-    name = device_name(device)
-    with _opening:
-        return _open_model(model_id or default_id(), threads or default_threads(), name)
-
-
-@functools.lru_cache(maxsize=8)
-def _open_model(model_id: str, threads: int, device: str) -> Model:
-    weights = open_weights(model_id)
-    t = weights.tensors("tables")
-    prior = PriorTables(
-        gain=t["gain"].astype(np.int64),
-        inverse=t["inverse"].astype(np.int64),
-        shift=t["shift"].astype(np.int64),
-        vector=t["vector"].astype(np.int64),
-        luma=t["luma"].astype(bool),
-        levels=len(t["y_sizes"]),
-    )
-    networks = open_networks(weights.folder, weights.tensors("vectors"), threads, device)
-    return Model(
-        weights,
-        networks,
-        prior,
-        TableSet(t["y_frequencies"], t["y_sizes"], skip_first=True),
-        TableSet(t["z_frequencies"], t["z_sizes"], skip_first=False),
-        z_channels=int(weights.manifest["config"]["Z"]),
-    )
-
-
-def _forget_models() -> None:
-    """In a forked child: open models anew, for the threads of a runtime do not live there."""
-    global _opening, _open_model
-    _opening = threading.Lock()  # another thread may have held it
-    # Closing the parent's sessions would wait for ever for their threads: keep them unused.
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_open_model))
-    _open_model = functools.lru_cache(maxsize=8)(_open_model.__wrapped__)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_models)
-
-
-class Checksum:
-    """CRC-32 of all symbols of a tile in coding order, as 16-bit little-endian integers."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def add(self, symbols: npt.NDArray[np.integer[Any]]) -> None:
-        """Take in the next symbols (n,)."""
-        self.value = zlib.crc32(symbols.astype("<i2").tobytes(), self.value)
-
-
-def encode_tile(model: Model, u: Float, quality: int, grey: bool, *, verify: bool = False) -> Tile:
-    """Code one tile's latent u (M,h,w), h and w multiples of 4.
-
-    With `verify` it is decoded at once. Raises SymbolError when that gives another y_hat.
-    """
-    coder, checksum = SymbolEncoder(), Checksum()
-    prior = model.at(quality, grey)
-    z_float = np.rint(model.networks.hyper_analysis(u, quality))
-    z = np.clip(np.nan_to_num(z_float), -Z_LIMIT, Z_LIMIT).astype(np.int32)
-    coder.put(z.ravel(), model.z_index(z.shape, quality), model.z_tables)
-    checksum.add(z.ravel())
-    walk, y = prior.walk, u * prior.steps_per_u().astype(np.float32)[:, None, None]
-
-    def exchange(step: int, mean: npt.NDArray[np.int64], index: Index
-                 ) -> npt.NDArray[np.int32]:  # fmt: skip
-        r = np.rint(walk.gather(step, y) - mean.astype(np.float32) / MEAN_UNITS)
-        symbols = np.clip(np.nan_to_num(r), -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int32)
-        symbols[index == 0] = 0  # the certain zero is not coded
-        coder.put(symbols, index, model.y_tables)
-        checksum.add(symbols)
-        return symbols
-
-    y_hat = prior.run(z, exchange)
-    tile = Tile(checksum.value, coder.finish())
-    if verify:
-        size = (u.shape[1] * LATENT, u.shape[2] * LATENT)
-        decoded = decode_tile(model, tile, size, quality, grey)
-        if not np.array_equal(decoded, _natural(model, y_hat, quality)):
-            raise SymbolError("verification failed: the tile does not decode to what was coded")
-    return tile
-
-
-def decode_tile(model: Model, tile: Tile, size: tuple[int, int], quality: int, grey: bool) -> Float:
-    """y_hat (M,h,w) in natural units of one tile; size is its padded (height, width) in pixels.
-
-    Raises SymbolError when the symbols are not those that were written.
-    """
-    coder, checksum = SymbolDecoder(tile.payload), Checksum()
-    prior = model.at(quality, grey)
-    shape = (model.z_channels, size[0] // ALIGN, size[1] // ALIGN)
-    z = coder.get(model.z_index(shape, quality), model.z_tables)
-    checksum.add(z)
-
-    def exchange(step: int, mean: npt.NDArray[np.int64], index: Index
-                 ) -> npt.NDArray[np.int32]:  # fmt: skip
-        symbols = coder.get(index, model.y_tables)
-        checksum.add(symbols)
-        return symbols
-
-    y_hat = prior.run(z.reshape(shape), exchange)
-    if checksum.value != tile.checksum:
-        raise SymbolError(
-            "the decoded symbols do not match their checksum: this decoder is out of step "
-            "with the encoder (a damaged model, or a defect worth reporting)"
-        )
-    return _natural(model, y_hat, quality)
-
-
-def _natural(model: Model, y_hat: npt.NDArray[np.int32], quality: int) -> Float:
-    """y_hat from 1/16 of a step to natural units."""
-    step: Float = model.networks.inverse_gain(quality) / MEAN_UNITS
-    return y_hat.astype(np.float32) * step
 
 
 def padded(length: int) -> int:

@@ -1,0 +1,97 @@
+"""One model, ready to code: its networks on a runtime, and its frozen tables."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aecodec.devices import device_name, open_networks
+from aecodec.entropy import TableSet
+from aecodec.prior import MAX_QUALITY, Prior, PriorTables
+from aecodec.quantise import shifts
+from aecodec.transforms import OnnxNetworks, default_threads
+from aecodec.weights import Weights, default_id, open_weights
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One model, ready to code: networks and frozen tables."""
+
+    weights: Weights
+    networks: OnnxNetworks
+    prior: PriorTables
+    y_tables: TableSet
+    z_tables: TableSet
+    z_channels: int
+
+    def at(self, quality: int, grey: bool) -> Prior:
+        """The probability model at a quality in hundredths."""
+        return Prior(self.prior, self.networks, quality, grey)
+
+    @functools.cached_property
+    def rounding(self) -> npt.NDArray[np.float32]:
+        """Table of `aecodec.quantise`: where each scale level rounds up."""
+        return shifts(self.y_tables.frequencies, self.y_tables.starts)
+
+    def z_index(self, shape: tuple[int, ...], quality: int) -> npt.NDArray[np.int64]:
+        """Table of every element of z (Z,h,w), flattened: one row of tables per bucket."""
+        buckets = len(self.z_tables.sizes) // self.z_channels
+        bucket = (quality * (buckets - 1) + MAX_QUALITY // 2) // MAX_QUALITY
+        channel = np.arange(self.z_channels) + bucket * self.z_channels
+        return np.repeat(channel, shape[1] * shape[2])
+
+
+_opening = threading.Lock()
+
+
+def open_model(model_id: str = "", threads: int = 0, device: str = "") -> Model:
+    """The model of an id (default: the one new files use), opened once per thread count.
+
+    device: "cpu", "cuda" or "auto"; "" takes AECODEC_DEVICE, else the CPU. Raises ModelError
+    when the model is not installed or damaged, or the device is not there.
+    """
+    name = device_name(device)
+    with _opening:
+        return _open_model(model_id or default_id(), threads or default_threads(), name)
+
+
+@functools.lru_cache(maxsize=8)
+def _open_model(model_id: str, threads: int, device: str) -> Model:
+    weights = open_weights(model_id)
+    t = weights.tensors("tables")
+    prior = PriorTables(
+        gain=t["gain"].astype(np.int64),
+        inverse=t["inverse"].astype(np.int64),
+        shift=t["shift"].astype(np.int64),
+        vector=t["vector"].astype(np.int64),
+        luma=t["luma"].astype(bool),
+        levels=len(t["y_sizes"]),
+    )
+    networks = open_networks(weights.folder, weights.tensors("vectors"), threads, device)
+    return Model(
+        weights,
+        networks,
+        prior,
+        TableSet(t["y_frequencies"], t["y_sizes"], skip_first=True),
+        TableSet(t["z_frequencies"], t["z_sizes"], skip_first=False),
+        z_channels=int(weights.manifest["config"]["Z"]),
+    )
+
+
+def _forget_models() -> None:
+    """In a forked child: open models anew, for the threads of a runtime do not live there."""
+    global _opening, _open_model
+    _opening = threading.Lock()  # another thread may have held it
+    # Closing the parent's sessions would wait for ever for their threads: keep them unused.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_open_model))
+    _open_model = functools.lru_cache(maxsize=8)(_open_model.__wrapped__)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_models)
