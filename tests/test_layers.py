@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "aecodec"
-STAGES = ("alpha", "container", "entropy", "picture", "prior", "transforms", "weights")
+STAGES = ("alpha", "container", "entropy", "picture", "prior", "quantise", "transforms", "weights")
 HELPERS = {"errors", "files", "metadata"}
 
 

@@ -217,6 +217,9 @@ class Codec(nn.Module):
     def __init__(self, cfg: Config) -> None:
         super().__init__()
         self.cfg, self.quantised = cfg, False
+        # As released: symbols chosen with a dead zone of this strength; rates of the symbols
+        # themselves (hard) rather than of the latent with noise.
+        self.deadzone, self.hard = 0.0, False
         k = cfg.anchors
         self.linear_a = nn.Parameter(torch.zeros(cfg.M, 768))
         self.linear_s = nn.Parameter(torch.zeros(768, cfg.M))
@@ -280,8 +283,9 @@ class Codec(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             # One table per quality bucket: the bottleneck sees z once per bucket, each sample
             # takes its own.
-            source = z if self.training else torch.round(z)
-            _, lik = self.z_prior(source.repeat(1, k, 1, 1), training=self.training)
+            noise = self.training and not self.hard
+            source = z if noise else ste_round(z)
+            _, lik = self.z_prior(source.repeat(1, k, 1, 1), training=noise)
         b = (quality / 100.0 * (k - 1)).round().long()
         lik = lik.reshape(z.shape[0], k, *z.shape[1:])[torch.arange(z.shape[0]), b]
         return ste_round(z), -torch.log2(lik).flatten(1).sum(1)
@@ -318,8 +322,9 @@ class Codec(nn.Module):
                 mean, index = ste_round(mean * MEAN_UNITS) / MEAN_UNITS, ste_round(index)
             mask = masks[step] * coded
             r = (y_scaled - mean) * mask
-            r_all, index_all = r_all + r, index_all + index * mask
-            y_step = y_step + (ste_round(r) + mean) * mask
+            r_hat = r + (self._symbols(r, index) - r).detach()
+            r_all, index_all = r_all + (r_hat if self.hard else r), index_all + index * mask
+            y_step = y_step + (r_hat + mean) * mask
         bits = self._bits(r_all, index_all, coded)
         return y_step * torch.exp(self.log_inverse(quality)), bits
 
@@ -329,13 +334,29 @@ class Codec(nn.Module):
             return a
         return a + (torch.floor(a * GRID + 0.5) / GRID - a).detach()
 
+    @torch.no_grad()
+    def _symbols(self, r: Tensor, index: Tensor) -> Tensor:
+        """Integers of residuals r, by rounding or as `aecodec.quantise` chooses them."""
+        size = r.abs()
+        k = torch.round(size)
+        if self.deadzone:
+            bits = [-torch.log2(self._likelihood(k - d, index, False)) for d in (0, 1)]
+            shift = (self.deadzone * 3 / 52 * (bits[0] - bits[1])).clamp(0.0, 0.5)
+            k = k - ((size - (k - 0.5) < shift) & (k > 0)).float()
+        return torch.copysign(k, r)
+
+    def _likelihood(self, r: Tensor, index: Tensor, noise: bool) -> Tensor:
+        """Probability of residuals at (continuous) scale indices, in float32."""
+        with torch.autocast(r.device.type, enabled=False):
+            index = self.index_floor(index.float()).clamp_max(SCALE_LEVELS - 1.0)
+            scales = SCALE_MIN * torch.exp(index * SCALE_STEP)
+            _, lik = self.y_prior(r.float(), scales, training=noise)
+        return lik
+
     def _bits(self, r: Tensor, index: Tensor, coded: Tensor) -> Tensor:
         """Bits per sample of residuals r at (continuous) scale indices."""
-        with torch.autocast(r.device.type, enabled=False):
-            index = self.index_floor(index).clamp_max(SCALE_LEVELS - 1.0)
-            scales = SCALE_MIN * torch.exp(index * SCALE_STEP)
-            _, lik = self.y_prior(r, scales, training=self.training)
-            return (-torch.log2(lik) * coded).flatten(1).sum(1)
+        lik = self._likelihood(r, index, self.training and not self.hard)
+        return (-torch.log2(lik) * coded).flatten(1).sum(1)
 
 
 def _cell_planes(y: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from aecodec.quantise import STRENGTH
 from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import Pixels, block_components, open_pictures, open_tiles, sample_batch
 from aecodec.training.loss import Loss, psnr, rate_distortion
@@ -119,6 +120,7 @@ class Run:
         self.tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
         self.model = new_model(cfg, self.tiles).to(memory_format=torch.channels_last)
         self.model.set_quantised(cfg.quantised)
+        self.model.deadzone, self.model.hard = cfg.deadzone, cfg.hard
         if cfg.freeze_analysis:
             freeze_analysis(self.model)
         self.ema = AveragedModel(self.model, multi_avg_fn=_ema_update(cfg.ema))
@@ -195,11 +197,13 @@ class Run:
         if not (self.fabric.is_global_zero and pictures):
             return
         averaged: Codec = self.ema.module
-        # The whole probability path is judged as it will be shipped.
+        # Judged as it will be shipped: integers on the probability path, chosen symbols.
         averaged.set_quantised(True)
+        averaged.deadzone, averaged.hard = STRENGTH, True
         with self.fabric.autocast():
             result = validate(averaged, pictures, self.fabric.device)
         averaged.set_quantised(self.cfg.quantised)
+        averaged.deadzone, averaged.hard = self.cfg.deadzone, self.cfg.hard
         self.log({"step": self.step, "minutes": round(self.minutes, 1), "valid": result})
         if result["score"] < self.best:
             self.best = result["score"]
