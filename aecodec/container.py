@@ -24,7 +24,7 @@ HEAD_MAX = 22  # bytes: the longest head, so this prefix is enough for read_head
 
 MAX_SIDE = 65535  # pixels
 MAX_PIXELS = 2**28  # what readers accept unless told otherwise
-MAX_TILE_PIXELS = 2**25  # bounds the memory of one tile; larger pictures must be tiled
+MAX_TILE_PIXELS = 2**22  # bounds the memory of one tile; larger pictures must be tiled
 MAX_METADATA = 2**24  # bytes of one ancillary chunk
 MAX_LENGTH = 2**32 - 1  # bytes of one chunk body
 MIN_TILE_CHUNK = 1 + 1 + 4 + 1 + 4  # type, length, symbol checksum, one payload byte, CRC-32

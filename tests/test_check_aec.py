@@ -67,7 +67,7 @@ def test_dump_in_the_document_is_what_the_code_writes() -> None:
 
 def test_document_states_the_limits_of_the_code() -> None:
     assert (container.MAX_SIDE, container.MAX_PIXELS) == (65535, 2**28)
-    assert (container.MAX_TILE_PIXELS, container.MAX_METADATA) == (2**25, 2**24)
+    assert (container.MAX_TILE_PIXELS, container.MAX_METADATA) == (2**22, 2**24)
     assert container.MIN_TILE_CHUNK == 11 and container.TILE_SIDES[0] == 128
     assert container.HEAD_MAX == 22 and container.TILE_SIDES[-1] == 8192
 

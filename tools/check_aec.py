@@ -65,8 +65,8 @@ def check_head(file: Bytes, report: list[str]) -> tuple[int, bool, int, int, int
     if width > 65535 or height > 65535 or quality > 10000:
         raise Refused(f"{width}x{height} at quality {quality / 100:g} is outside the limits")
     side = 64 << code if code else 65535
-    if min(side, width) * min(side, height) > 2**25:
-        raise Refused("a tile has more than 2^25 pixels")
+    if min(side, width) * min(side, height) > 2**22:
+        raise Refused("a tile has more than 2^22 pixels")
     tiles = -(-width // side) * -(-height // side)
     if tiles * 11 > len(file.data) - file.at:
         raise Refused(f"{tiles} tiles do not fit in the {len(file.data) - file.at} bytes left")
