@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from oracle import IntegerNetworks
 
-from aecodec import codec
 from aecodec.container import Tile
+from aecodec.model import Model, open_model
+from aecodec.tile import decode_tile, encode_tile
 from aecodec.transforms import OnnxNetworks
 from aecodec.weights import default_id, open_weights
 
@@ -98,9 +99,9 @@ def outputs(networks: OnnxNetworks) -> list[Float]:
     return found
 
 
-def with_networks(networks: OnnxNetworks) -> codec.Model:
+def with_networks(networks: OnnxNetworks) -> Model:
     """The default model on another runtime."""
-    return dataclasses.replace(codec.open_model(threads=1), networks=networks)
+    return dataclasses.replace(open_model(threads=1), networks=networks)
 
 
 def picture(height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -118,8 +119,8 @@ def tiles() -> tuple[tuple[Float, Tile, npt.NDArray[np.float32]], ...]:
     model, found = with_networks(oracle()), []
     for height, width, quality, grey in CASES:
         u = model.networks.analysis(picture(height, width), quality)
-        tile = codec.encode_tile(model, u, quality, grey)
-        found.append((u, tile, codec.decode_tile(model, tile, (height, width), quality, grey)))
+        tile = encode_tile(model, u, quality, grey)
+        found.append((u, tile, decode_tile(model, tile, (height, width), quality, grey)))
     return tuple(found)
 
 
@@ -133,7 +134,7 @@ def checksum(networks: OnnxNetworks) -> str:
         # z comes from a floating-point network and need not be equal everywhere: take the
         # runtime that all processes on one machine share.
         networks.hyper_analysis = oracle().hyper_analysis  # type: ignore[method-assign]
-        payloads = zlib.crc32(codec.encode_tile(model, u, quality, grey).payload, payloads)
+        payloads = zlib.crc32(encode_tile(model, u, quality, grey).payload, payloads)
     return f"{value:08x} {payloads:08x}"
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 from exactness import CASES, folder_and_vectors
 
-from aecodec import codec
+from aecodec.tile import decode_tile, encode_tile
 from aecodec.transforms import OnnxNetworks
 
 HERE = Path(__file__).resolve().parent
@@ -39,10 +39,10 @@ def check(networks: OnnxNetworks, expected: list[npt.NDArray[np.float32]]) -> No
         CASES, exactness.tiles(), strict=True
     ):
         size = (height, width)
-        assert np.array_equal(codec.decode_tile(model, tile, size, quality, grey), y_hat)
-        written = codec.encode_tile(model, u, quality, grey)
-        back = codec.decode_tile(oracle, written, size, quality, grey)
-        assert np.array_equal(codec.decode_tile(model, written, size, quality, grey), back)
+        assert np.array_equal(decode_tile(model, tile, size, quality, grey), y_hat)
+        written = encode_tile(model, u, quality, grey)
+        back = decode_tile(oracle, written, size, quality, grey)
+        assert np.array_equal(decode_tile(model, written, size, quality, grey), back)
 
 
 def test_extremes_reach_far_and_stay_in_bounds(expected: list[npt.NDArray[np.float32]]) -> None:

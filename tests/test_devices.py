@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from aecodec import codec, devices
+from aecodec import devices
 from aecodec.errors import ModelError
+from aecodec.model import open_model
 from aecodec.transforms import OnnxNetworks
 
 
@@ -28,15 +29,15 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_cpu_and_auto_open_the_default_runtime() -> None:
     for device in ("cpu", "auto"):
-        assert type(codec.open_model(threads=1, device=device).networks) is OnnxNetworks
+        assert type(open_model(threads=1, device=device).networks) is OnnxNetworks
 
 
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="finds a CUDA device"):
-        codec.open_model(threads=1, device="cuda")
+        open_model(threads=1, device="cuda")
     monkeypatch.setenv(devices.VARIABLE, "cuda")
     with pytest.raises(ModelError, match="device cuda"):
-        codec.open_model(threads=1)
+        open_model(threads=1)
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
@@ -46,5 +47,5 @@ def test_a_provider_without_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
         OnnxNetworks, "open", lambda self, name: (_ for _ in ()).throw(ModelError("no device"))
     )
     with pytest.raises(ModelError, match="no device"):
-        codec.open_model(threads=2, device="cuda")
-    assert type(codec.open_model(threads=2, device="auto").networks) is OnnxNetworks
+        open_model(threads=2, device="cuda")
+    assert type(open_model(threads=2, device="auto").networks) is OnnxNetworks

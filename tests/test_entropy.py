@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_coder import ReferenceDecoder
 
-from aecodec import codec
 from aecodec.entropy import PRECISION, SYMBOL_LIMIT, SymbolDecoder, SymbolEncoder, TableSet
 from aecodec.errors import FormatError
+from aecodec.model import open_model
 
 
 def gaussian(radius: int, sigma: float, escape: bool) -> npt.NDArray[np.uint32]:
@@ -112,7 +112,7 @@ def test_limit_of_symbols() -> None:
 
 def test_every_entry_of_the_frozen_tables_is_used_as_it_is() -> None:
     """The coder's intervals are the tables' integers, for all tables of the default model."""
-    model, rng = codec.open_model(threads=1), np.random.default_rng(0)
+    model, rng = open_model(threads=1), np.random.default_rng(0)
     for tables in (model.y_tables, model.z_tables):
         assert np.all(tables.frequencies > 0)
         sums = np.add.reduceat(tables.frequencies.astype(np.int64), tables.starts[:-1])

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from exactness import oracle
 
-from aecodec import codec
+from aecodec.model import open_model
 from aecodec.prior import (
     ACTIVATION_MAX,
     ACTIVATION_MIN,
@@ -147,7 +147,7 @@ def test_sums_of_the_default_model_are_in_bounds() -> None:
 
 
 def test_quality_tables_of_the_default_model() -> None:
-    prior = codec.open_model(threads=1).prior
+    prior = open_model(threads=1).prior
     for table in (prior.gain, prior.inverse, prior.shift, prior.vector):
         assert len(table) == MAX_QUALITY // QUALITY_STEP + 1
     assert prior.gain.min() > 0
