@@ -153,6 +153,9 @@ def _shared(command: Command) -> Command:
             help="Leave outputs that exist as they are, without an error."),
         click.option("-j", "--jobs", type=click.IntRange(1), metavar="N",
             help="Files worked on at once.  [default: one per core]"),
+        click.option("--device", type=click.Choice(["cpu", "cuda", "auto"], case_sensitive=False),
+            help="Where the networks run; files do not depend on it.  "
+            "[default: AECODEC_DEVICE, else cpu]"),
         click.option("--max-pixels", type=click.IntRange(1), default=container.MAX_PIXELS,
             metavar="N", show_default=True, help="Refuse larger pictures."),
         click.option("--json", "as_json", is_flag=True,
@@ -266,6 +269,8 @@ def _run(
     """Plan, work and report: the exit status."""
     if options["force"] and options["skip_existing"]:
         raise click.UsageError("--force and --skip-existing exclude each other")
+    if options["device"]:
+        os.environ["AECODEC_DEVICE"] = options["device"].lower()
     inputs, output = batch.split_output(arguments, options["output"], direction)
     try:
         plan = batch.plan(inputs, output, direction, recursive=options["recursive"])

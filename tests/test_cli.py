@@ -450,6 +450,13 @@ def test_defaults_from_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch
     assert run("compress", "a.png", "-f")[0] == 2
 
 
+def test_the_device_is_handed_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AECODEC_DEVICE", "cpu")  # so that it is restored
+    assert run("compress", "a.png", "--device", "auto")[0] == 0
+    assert os.environ["AECODEC_DEVICE"] == "auto"
+    assert run("compress", "b.png", "--device", "toaster")[0] == 2
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_AECODEC_COMPLETE", f"{shell}_source")
