@@ -1,0 +1,70 @@
+"""What the integer probability path costs: the same weights, in floating point and on the grid.
+
+    python benchmarks/integer_cost.py RUN_FOLDER VALIDATION_FOLDER
+
+Estimated bits and PSNR at six qualities, as the trainer validates. "integer" is what the exported
+model computes: integer weights and activations, means in 1/16 of a step, 64 scale levels.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import torch
+from safetensors.torch import load_file
+
+from aecodec.bench.bd import delta
+from aecodec.bench.curves import Curve
+from aecodec.training.data import open_pictures
+from aecodec.training.model import Codec, Config
+from aecodec.training.train import validate
+
+
+def load(run: Path) -> Codec:
+    """The best weights of a run, in evaluation mode."""
+    meta = json.loads((run / "best.json").read_text())
+    model = Codec(Config(**meta["config"]["model"]))
+    model.load_state_dict(load_file(run / "best.safetensors"))
+    return model.eval()
+
+
+def measure(model: Codec, pictures: list[torch.Tensor], quantised: bool) -> Curve:
+    """Mean curve over the pictures."""
+    model.set_quantised(quantised)
+    points = validate(model, pictures, torch.device("cpu"))["points"]
+    name = "integer" if quantised else "float"
+    qualities, bpp, psnr = zip(*points, strict=True)
+    return Curve(name, name, bpp, psnr, qualities=qualities)
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--pictures", "count", type=int, default=0, help="Only the first few (0: all).")
+@click.option("--crop", type=int, default=0, help="Only the middle square of this many pixels.")
+def main(run: Path, folder: Path, count: int, crop: int) -> None:
+    """Compare the integer path with floating point at equal weights."""
+    pictures = open_pictures(folder)[: count or None]
+    if crop:
+        middle = [((p.shape[1] - crop) // 2, (p.shape[2] - crop) // 2) for p in pictures]
+        pictures = [
+            p[:, top : top + crop, left : left + crop]
+            for p, (top, left) in zip(pictures, middle, strict=True)
+        ]
+    model = load(run)
+    floating, integer = (measure(model, pictures, quantised) for quantised in (False, True))
+    click.echo(f"{len(pictures)} pictures\nquality    float bpp    dB    integer bpp    dB")
+    for q, a, b, c, d in zip(
+        floating.qualities, floating.bpp, floating.psnr, integer.bpp, integer.psnr, strict=True
+    ):
+        click.echo(
+            f"{q:7.0f}  {a:11.4f} {b:6.3f} {c:12.4f} {d:6.3f}   rate {(c / a - 1) * 100:+.2f} %"
+        )
+    found = delta(floating, integer)
+    click.echo("BD-rate: " + ("none" if found is None else f"{found.rate:+.2f} %"))
+
+
+if __name__ == "__main__":
+    main()
