@@ -27,7 +27,8 @@ class TrainConfig:
     steps: int = 15000
     batch: int = 8  # over all processes
     crop: int = 256
-    muon_lr: float = 1e-2  # matrices of the networks
+    muon_lr: float = 3e-3  # matrices of the networks
+    head_lr: float = 0.1  # share of it for the last layers
     adam_lr: float = 1e-3  # vectors, depthwise kernels, entropy model
     linear_lr: float = 1e-4  # the linear path
     warmup: int = 100

@@ -30,6 +30,10 @@ from aecodec.training.data import Pixels, block_components, open_pictures, open_
 from aecodec.training.loss import Loss, psnr, rate_distortion
 from aecodec.training.model import Codec
 
+# Last layers, whose output goes straight into pixels or latents. Muon moves every matrix by the
+# same amount whatever its effect; at the full rate these drown the codec in noise, and the
+# networks answer by falling silent (see docs/training.md).
+HEADS = ("g_a.head.weight", "g_s.head.weight", "prior.mean.conv.weight")
 VALID_QUALITIES = (0.0, 20.0, 40.0, 60.0, 80.0, 100.0)
 
 
@@ -42,12 +46,14 @@ def learning_rate(step: int, cfg: TrainConfig) -> float:
 
 def make_optimizers(model: Codec, cfg: TrainConfig) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the networks, Adam for the rest; a slow Adam for the linear path."""
-    matrices, linear, rest = [], [], []
+    matrices, heads, linear, rest = [], [], [], []
     for name, p in model.named_parameters():
         if not p.requires_grad:
             continue
         if name.startswith("linear_"):
             linear.append(p)
+        elif name in HEADS:
+            heads.append(p)
         elif p.dim() == 2 and name.endswith("weight"):
             matrices.append(p)
         else:
@@ -55,8 +61,16 @@ def make_optimizers(model: Codec, cfg: TrainConfig) -> list[torch.optim.Optimize
     groups = [{"params": rest, "lr": cfg.adam_lr}, {"params": linear, "lr": cfg.linear_lr}]
     adam = torch.optim.Adam([g for g in groups if g["params"]], betas=(0.9, 0.99))
     muon = torch.optim.Muon(
-        matrices, lr=cfg.muon_lr, weight_decay=0.0, momentum=0.95, ns_steps=cfg.ns_steps
+        [
+            {"params": matrices, "lr": cfg.muon_lr},
+            {"params": heads, "lr": cfg.muon_lr * cfg.head_lr},
+        ],
+        lr=cfg.muon_lr,
+        weight_decay=0.0,
+        momentum=0.95,
+        ns_steps=cfg.ns_steps,
     )
+    muon.param_groups = [g for g in muon.param_groups if g["params"]]
     for optimizer in (muon, adam):
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
