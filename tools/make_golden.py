@@ -1,0 +1,115 @@
+"""Write the conformance set of the default model: tests/golden/<model id>/.
+
+    python tools/make_golden.py
+
+Small files of every kind, made from pictures that are drawn by code, and index.json with what a
+decoder must get from each: SHA-256 of the file, checksums of the symbols per tile, SHA-256 of the
+alpha plane, some decoded samples (each may differ by one level) and the PSNR against the source.
+Files of earlier models stay where they are: what was written once must be readable for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import synthetic  # noqa: E402 - the drawings that the tests use
+
+from aecodec import codec, container, rate  # noqa: E402
+
+FOLDER = ROOT / "tests" / "golden"
+MAX_TOTAL = 200_000  # bytes of all files of one model
+SAMPLES = 24
+
+# mode, width, height, quality, metadata, side of a tile or 0
+CASES = (
+    ("RGB", 1, 1, 75, False, 0),
+    ("L", 1, 1, 75, False, 0),
+    ("RGB", 15, 16, 75, False, 0),
+    ("RGB", 16, 16, 0, False, 0),
+    ("RGB", 17, 15, 100, False, 0),
+    ("L", 16, 17, 50, False, 0),
+    ("LA", 15, 17, 75, True, 0),
+    ("RGBA", 16, 16, 30, True, 0),
+    ("RGB", 63, 64, 75, True, 0),
+    ("RGB", 64, 64, 33.33, False, 0),
+    ("RGB", 64, 65, 90, False, 0),
+    ("L", 65, 63, 10, False, 0),
+    ("L", 64, 64, 100, True, 0),
+    ("LA", 63, 65, 60, False, 0),
+    ("RGBA", 65, 64, 75, True, 0),
+    ("RGB", 127, 129, 20, False, 0),
+    ("RGB", 101, 103, 55.5, False, 0),
+    ("RGB", 300, 2, 75, False, 0),
+    ("L", 3, 257, 75, False, 0),
+    ("RGB", 200, 129, 25, False, 128),
+    ("LA", 129, 130, 40, True, 128),
+    ("RGBA", 128, 128, 15, False, 128),
+)
+
+
+def encode(source: Any, quality: float, tile: int) -> bytes:
+    """The file of a picture, with tiles of a given side where one is given."""
+    before = codec.TILE, codec.SINGLE_TILE_PIXELS
+    try:
+        if tile:
+            codec.TILE, codec.SINGLE_TILE_PIXELS = tile, 0
+        return codec.encode_picture(source, quality, threads=1, verify=True)
+    finally:
+        codec.TILE, codec.SINGLE_TILE_PIXELS = before
+
+
+def samples(pixels: npt.NDArray[np.uint8]) -> list[int]:
+    """Samples spread over a picture of any size, the same ones every time."""
+    flat = pixels.ravel()
+    return [int(flat[(index * 7919 + index // 2) % flat.size]) for index in range(SAMPLES)]
+
+
+def describe(case: tuple[Any, ...], data: bytes) -> dict[str, Any]:
+    """What a decoder must find in a file, and how it was made."""
+    mode, width, height, quality, metadata, tile = case
+    source = synthetic.picture(mode, width, height, metadata=metadata)
+    back = codec.decode_file(data, threads=1)
+    alpha = None if back.alpha is None else hashlib.sha256(back.alpha.tobytes()).hexdigest()
+    return {
+        "mode": mode, "width": width, "height": height, "quality": quality,
+        "metadata": metadata, "tile": tile, "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "symbols": [f"{part.checksum:08x}" for part in container.read(data).tiles if part],
+        "alpha": alpha,
+        "samples": samples(back.pixels),
+        "psnr": min(99.0, round(rate.psnr(source, back), 3)),
+    }  # fmt: skip
+
+
+def main() -> int:
+    model = codec.open_model().weights.id.hex()
+    folder, index, total = FOLDER / model, {}, 0
+    folder.mkdir(parents=True, exist_ok=True)
+    for case in CASES:
+        mode, width, height, quality, metadata, tile = case
+        source = synthetic.picture(mode, width, height, metadata=metadata)
+        data = encode(source, quality, tile)
+        name = f"{mode.lower()}-{width}x{height}-q{quality:g}{'-tiles' if tile else ''}.aec"
+        (folder / name).write_bytes(data)
+        index[name], total = describe(case, data), total + len(data)
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in index.items())
+    (folder / "index.json").write_text(f'{{"model": "{model}", "files": {{\n{lines}\n}}}}\n')
+    print(f"{folder.relative_to(ROOT)}: {len(index)} files, {total} bytes")
+    if total > MAX_TOTAL:
+        print(f"more than {MAX_TOTAL} bytes: lower some qualities", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
