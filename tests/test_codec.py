@@ -31,7 +31,8 @@ QUALITIES = (0.0, 33.33, 75.0, 100.0)
 
 def check(source: Picture, back: Picture, *, metadata: bool = True) -> None:
     """The same kind of picture, roughly the same pixels, exactly the same alpha and blocks."""
-    assert back.pixels.shape == source.pixels.shape and back.pixels.dtype == np.uint8
+    assert back.pixels.shape == source.pixels.shape
+    assert back.pixels.dtype == np.uint8
     error = np.abs(back.pixels.astype(int) - source.pixels)
     assert error.mean() < 40  # no statement on quality: pixels are where they were
     assert (back.alpha is None) == (source.alpha is None)
@@ -194,7 +195,7 @@ def test_overhead(width: int, height: int) -> None:
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(codec, "TILE", 128)
     monkeypatch.setattr(codec, "SINGLE_TILE_PIXELS", 256)
-    yield
+    return
 
 
 @pytest.mark.usefixtures("small_tiles")
@@ -231,7 +232,8 @@ def test_no_seams_in_the_decoder(mode: str, monkeypatch: pytest.MonkeyPatch) -> 
     for header in (one, many):
         tiles = [Tile(index, b"x") for index in range(header.tile_count)]
         results.append(codec._decode_pixels(model, header, tiles, 2).astype(int))
-    assert many.tile_count == 6 and results[0].std() > 5
+    assert many.tile_count == 6
+    assert results[0].std() > 5
     assert np.abs(results[0] - results[1]).max() <= 1
 
 
