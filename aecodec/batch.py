@@ -47,6 +47,13 @@ class Direction:
             return False
         return not _is_aec(argument)
 
+    def is_file_name(self, output: str) -> bool:
+        """Whether an output is a file, or is named like one of those that are made."""
+        if is_folder(output):
+            return False
+        made = (SUFFIX,) if self.target == SUFFIX else PICTURES
+        return os.path.isfile(output) or output.lower().endswith(made)
+
     def rename(self, name: str) -> str:
         """The name of the result: the suffix exchanged, or added where there is none to lose."""
         stem, suffix = os.path.splitext(name)
@@ -116,8 +123,8 @@ def plan(
         raise UsageError("several files cannot be written to standard output: use -o FOLDER")
     if PIPE in inputs and (len(inputs) > 1 or (output is not None and is_folder(output))):
         raise UsageError("standard input is one picture: give it one output, and no other input")
-    if several and output is not None and os.path.isfile(output):
-        raise UsageError(f"several files need a folder as their output, and {output} is a file")
+    if several and output is not None and direction.is_file_name(output):
+        raise UsageError(f"several files need a folder as their output, not the file {output}")
     into_folder = output is not None and (several or is_folder(output))
     taken: dict[str, str] = {}
     for source, relative, reason in found:

@@ -65,6 +65,8 @@ class Console:
         self.counts = {"ok": 0, "damaged": 0, "skipped": 0, "failed": 0}
         on_terminal = sys.stderr is not None and sys.stderr.isatty()
         self.bar = _Bar(total) if total > 1 and on_terminal and not quiet else None
+        if self.bar:
+            self.bar.draw(0)
 
     @property
     def status(self) -> int:
@@ -109,10 +111,11 @@ class _Bar:
 
     def draw(self, done: int) -> None:
         """Show so many files as done."""
-        speed = done / max(time.monotonic() - self.start, 1e-6)
-        left = round((self.total - done) / speed)
         bar = "#" * (_BAR * done // self.total)
-        text = f"[{bar:.<{_BAR}}] {done}/{self.total}, {speed:.1f} files/s, {left} s left"
+        text = f"[{bar:.<{_BAR}}] {done}/{self.total}"
+        if done:
+            speed = done / max(time.monotonic() - self.start, 1e-6)
+            text += f", {speed:.1f} files/s, {round((self.total - done) / speed)} s left"
         self.width = len(text)
         sys.stderr.write(text + "\r")
         sys.stderr.flush()

@@ -17,6 +17,7 @@ import queue
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -195,7 +196,7 @@ def _attempt(
         return Outcome(job, "failed", message=f"{_name(job)}: not enough memory")
     except Exception as error:
         if os.environ.get("AECODEC_DEBUG"):
-            raise
+            traceback.print_exc()
         said = " ".join(str(error).split())
         what = f"internal error: {type(error).__name__}: {said} (AECODEC_DEBUG=1 shows where)"
         return Outcome(job, "failed", message=f"{_name(job)}: {what}")

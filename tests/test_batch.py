@@ -158,12 +158,25 @@ def test_files_that_are_missing_are_left_to_be_reported_when_opened() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "output"), [(["a", "b"], "-"), (["-", "a"], None), (["-"], "d/"), (["a", "b"], "f")]
+    ("inputs", "output"),
+    [
+        (["a", "b"], "-"),
+        (["-", "a"], None),
+        (["-"], "d/"),
+        (["a", "b"], "f"),
+        (["a", "b"], "c.aec"),
+        (["."], "c.aec"),
+    ],
 )
 def test_what_does_not_fit_together(inputs: list[str], output: str | None) -> None:
     touch("f")
     with pytest.raises(UsageError):
         plan(inputs, output, compressing())
+
+
+def test_a_picture_is_no_folder() -> None:
+    with pytest.raises(UsageError):
+        plan(["a.aec", "b.aec"], "c.png", decompressing())
 
 
 def test_pipes() -> None:

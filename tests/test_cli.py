@@ -330,6 +330,7 @@ def test_targets_out_of_reach(run: Run) -> None:
         ["-o", "-", "b.png"],
         ["-o", "-", "--json"],
         ["b.png", "c.png", "x.png", "-"],
+        ["b.png", "x.aec"],
     ],
 )
 def test_usage(run: Run, arguments: list[str]) -> None:
@@ -493,6 +494,8 @@ def test_faults_of_the_program_are_one_line(run: Run, monkeypatch: pytest.Monkey
     status, _, err = run("compress", "a.png")
     assert (status, err.count("\n")) == (1, 1)
     assert "internal error" in err
+    monkeypatch.setenv("AECODEC_DEBUG", "1")
+    assert cli.run(["compress", "a.png", "b.png", "-j", "2"]) == 1
 
 
 @posix
