@@ -144,7 +144,7 @@ def main(arguments: list[str]) -> None:
 
         from aecodec.torch_networks import TorchNetworks
 
-        torch.set_num_threads(2)
+        torch.set_num_threads(1)
         networks: OnnxNetworks = TorchNetworks(
             *folder_and_vectors(), "cpu", exact_dtype="float32", convolution=True
         )
