@@ -139,7 +139,7 @@ def decode(data: bytes) -> None:
     try:
         codec.decode_file(data, max_pixels=MAX_PIXELS, threads=1)
     except AecError:
-        if data[-1] % 4 == 0:
+        if len(data) % 4 == 0:
             codec.decode_damaged(data, max_pixels=MAX_PIXELS, threads=1)
         raise
 
