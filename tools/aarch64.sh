@@ -1,7 +1,8 @@
 #!/bin/sh
 # Decode tiles on aarch64, emulated: sh tools/aarch64.sh [WORK_FOLDER]
 # Needs Debian or Ubuntu with qemu-user-static, and a Python with this package installed.
-# ONNX Runtime 1.31 crashes while loading under QEMU 7.2, 1.22 does not. Nothing is installed: packages and wheels for aarch64 are unpacked in the folder.
+# Nothing is installed: packages and wheels for aarch64 are unpacked in the folder.
+# ONNX Runtime 1.31 crashes while it is loaded under QEMU 7.2; 1.22 does not.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 work=${1:-$(mktemp -d)}
