@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from aecodec import codec, model
+from aecodec import codec
 from aecodec import model as models
 
 CASES = [("L", 20, 33), ("RGB", 70, 40), ("LA", 64, 64), ("RGBA", 17, 90)]
