@@ -66,9 +66,7 @@ def encode(
     return codec.encode_picture(source, quality, metadata=metadata, threads=threads)
 
 
-def decode(
-    data: bytes, *, max_pixels: int = container.MAX_PIXELS, threads: int = 0
-) -> Image.Image:
+def decode(data: bytes, *, max_pixels: int = container.MAX_PIXELS, threads: int = 0) -> Image.Image:
     """The picture in the bytes of an .aec file, with its metadata in `info`. Raises AecError."""
     from aecodec import codec, picture
 

@@ -5,7 +5,7 @@
     decode: container -> payload -> z -> four steps (prior, decode) -> y_hat -> g_s -> pixels
 
 A picture larger than SINGLE_TILE_PIXELS is cut into tiles. Each tile is coded on its own, but
-the transforms read HALO pixels over its edges, so that the picture has no seams.
+the transforms read a halo of pixels over its edges, so that the picture has no seams.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ R = TypeVar("R")
 
 TILE = 1024  # side of the tiles of a large picture
 SINGLE_TILE_PIXELS = 3 * 2**20  # larger pictures are tiled
-HALO = 128  # pixels that the transforms see beyond a tile; above their reach of 104
 
 
 def padded(length: int) -> int:
@@ -101,7 +100,7 @@ def encode_picture(
     grey = header.colour is Colour.GREY
 
     def encode_box(box: Box) -> Tile:
-        grown = _grow(box, HALO, header.width, header.height)
+        grown = _grow(box, model.halo, header.width, header.height)
         u = model.networks.analysis(_window(picture.pixels, grown), header.quality)
         rows, columns = _inner(box, grown)
         u = np.ascontiguousarray(u[:, rows, columns])
@@ -172,7 +171,7 @@ def decode_damaged(
 ) -> tuple[Picture, Damage]:
     """Whatever can be had from a damaged file, and what could not; a whole one gives no damage.
 
-    The head must be intact. Damaged tiles are grey and opaque; within HALO pixels of one the
+    The head must be intact. Damaged tiles are grey and opaque; within the halo of one the
     picture is less exact. Raises what decode_file raises for the head and for the model.
     """
     file = container.read(data, max_pixels, damaged_ok=True)
@@ -237,11 +236,12 @@ def _decode_pixels(
     above, here = None, row(0)
     for index in range(header.rows):
         below = row(index + 1)
-        y_hat, skipped = _with_margins(above, here, below)
+        y_hat, skipped = _with_margins(above, here, below, model.halo // LATENT)
 
         def paint(box: Box, y_hat: Float = y_hat, skipped: int = skipped) -> None:
             left, top, right, bottom = box
-            start, stop = max(0, left - HALO), min(padded(header.width), padded(right) + HALO)
+            start = max(0, left - model.halo)
+            stop = min(padded(header.width), padded(right) + model.halo)
             part = np.ascontiguousarray(y_hat[:, :, start // LATENT : stop // LATENT])
             x_hat = model.networks.synthesis(part, header.quality)
             x_hat = x_hat[skipped : skipped + bottom - top, left - start : right - start]
@@ -256,10 +256,9 @@ def _decode_pixels(
 
 
 def _with_margins(
-    above: Float | None, here: Float | None, below: Float | None
+    above: Float | None, here: Float | None, below: Float | None, margin: int
 ) -> tuple[Float, int]:
-    """A row of latents with HALO of its neighbours; pixels that its upper margin adds."""
-    margin = HALO // LATENT
+    """A row of latents with a margin of its neighbours; pixels that the upper margin adds."""
     parts = [] if above is None else [above[:, -margin:]]
     parts += [row for row in (here,) if row is not None]
     parts += [] if below is None else [below[:, :margin]]

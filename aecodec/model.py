@@ -29,6 +29,7 @@ class Model:
     y_tables: TableSet
     z_tables: TableSet
     z_channels: int
+    halo: int  # pixels, a multiple of 16, that the transforms see beyond a tile
 
     def at(self, quality: int, grey: bool) -> Prior:
         """The probability model at a quality in hundredths."""
@@ -81,7 +82,16 @@ def _open_model(model_id: str, threads: int, device: str) -> Model:
         TableSet(t["y_frequencies"], t["y_sizes"], skip_first=True),
         TableSet(t["z_frequencies"], t["z_sizes"], skip_first=False),
         z_channels=int(weights.manifest["config"]["Z"]),
+        halo=_halo(weights.manifest["config"]),
     )
+
+
+def _halo(config: dict[str, int]) -> int:
+    """Reach of the 3x3 convolutions at 1/8, 1/16 and 1/2 resolution, in whole latents."""
+    encoder = 8 * config["enc_blocks8"] + 16 * config["enc_blocks16"]
+    decoder = 8 * config["dec_blocks8"] + 16 * config["dec_blocks16"]
+    decoder += 2 * (config["filter_layers"] + 2)
+    return -(-max(encoder, decoder) // 16) * 16
 
 
 def _forget_models() -> None:

@@ -153,14 +153,16 @@ class TorchNetworks(OnnxNetworks):
             x = self._block(x, f"{name}.{i}")
         return x
 
-    def _graph_analysis(self, x: Tensor, q_a8: Tensor, q_a16: Tensor) -> list[Tensor]:
+    def _graph_analysis(self, x: Tensor, q_a8: Tensor = None, q_a16: Tensor = None) -> list[Tensor]:
         float32, unshuffle = self._torch.float32, self._torch.pixel_unshuffle
         x = x.float() - 128.0
-        linear = self._multiply(unshuffle(x, 16), self._tensor("linear_a", float32), None)
-        a = self._blocks(self._conv(x * (1 / 64), "g_a.stem", 8) * q_a8, "g_a.blocks8")
-        a = self._blocks(self._conv(a, "g_a.down", 2) * q_a16, "g_a.blocks16")
-        s_inverse = self._tensor("s_inverse", float32)[:, None, None]
-        return [linear * s_inverse + self._conv(a, "g_a.head")]
+        u = self._multiply(unshuffle(x, 16), self._tensor("linear_a", float32), None)
+        u = u * self._tensor("s_inverse", float32)[:, None, None]
+        if q_a8 is not None:
+            a = self._blocks(self._conv(x * (1 / 64), "g_a.stem", 8) * q_a8, "g_a.blocks8")
+            a = self._blocks(self._conv(a, "g_a.down", 2) * q_a16, "g_a.blocks16")
+            u = u + self._conv(a, "g_a.head")
+        return [u]
 
     def _graph_hyper_analysis(self, u: Tensor, q_h: Tensor, q_z: Tensor) -> list[Tensor]:
         u = u.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
@@ -168,24 +170,48 @@ class TorchNetworks(OnnxNetworks):
         a = self._block(self._conv(a, "h_a.down1", 2), "h_a.block2")
         return [self._conv(a, "h_a.down2", 2) * q_z]
 
-    def _graph_synthesis(self, y_hat: Tensor, q_s8: Tensor, q_s16: Tensor) -> list[Tensor]:
+    def _graph_synthesis(
+        self, y_hat: Tensor, q_filter: Tensor, q_s8: Tensor = None, q_s16: Tensor = None
+    ) -> list[Tensor]:
         torch = self._torch
-        weight, offset, s_inverse = (
-            self._tensor(name, torch.float32) for name in ("linear_s", "linear_offset", "s_inverse")
+        weight, offset = (
+            self._tensor(name, torch.float32) for name in ("linear_s", "linear_offset")
         )
-        linear = torch.pixel_shuffle(self._multiply(y_hat, weight, offset), 16)
+        x_hat = torch.pixel_shuffle(self._multiply(y_hat, weight, offset), 16)
+        if q_s8 is not None:
+            x_hat = x_hat + self._synthesis_network(y_hat, q_s8, q_s16)
+        x_hat = (x_hat + self._filter(x_hat, q_filter)) * 64.0 + 128.0
+        return [torch.round(x_hat.clamp(0.0, 255.0)).to(torch.uint8)]
+
+    def _synthesis_network(self, y_hat: Tensor, q_s8: Tensor, q_s16: Tensor) -> Tensor:
+        shuffle = self._torch.pixel_shuffle
+        s_inverse = self._tensor("s_inverse", self._torch.float32)
         u_hat = y_hat * s_inverse[:, None, None]
         u_hat = u_hat.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
         a = self._blocks(self._conv(u_hat, "g_s.stem") * q_s16, "g_s.blocks16")
-        a = torch.pixel_shuffle(self._conv(a, "g_s.up"), 2) * q_s8
-        a = self._blocks(a, "g_s.blocks8")
-        net = torch.pixel_shuffle(self._conv(a, "g_s.head"), 8)
-        x_hat = (linear + net * 64.0).clamp(0.0, 255.0)
-        return [torch.round(x_hat).to(torch.uint8)]
+        a = self._blocks(shuffle(self._conv(a, "g_s.up"), 2) * q_s8, "g_s.blocks8")
+        return shuffle(self._conv(a, "g_s.head"), 8)
+
+    def _filter(self, x: Tensor, quality: Tensor) -> Tensor:
+        """The residual 3x3 convolutions at half resolution, channels of a position together."""
+        torch = self._torch
+        leaky_relu, conv2d = torch.nn.functional.leaky_relu, torch.nn.functional.conv2d
+
+        def convolve(a: Tensor, name: str) -> Tensor:
+            weight, bias = (
+                self._tensor(f"filter.{name}.{part}", torch.float32) for part in ("weight", "bias")
+            )
+            return conv2d(a, weight, bias, padding=1)
+
+        a = torch.pixel_unshuffle(x, 2).unflatten(1, (3, 4)).transpose(1, 2).flatten(1, 2)
+        a = leaky_relu(convolve(a, "first") * quality, 0.1)
+        for i in range(self._count("filter.layers", "weight")):
+            a = leaky_relu(convolve(a, f"layers.{i}"), 0.1)
+        return torch.pixel_shuffle(convolve(a, "last"), 2)
 
     # Arithmetic.
 
-    def _count(self, prefix: str) -> int:
+    def _count(self, prefix: str, tensor: str = "w1.weight") -> int:
         """Number of blocks of a stack, from the names of its tensors."""
         if not hasattr(self, "_names"):
             from safetensors import safe_open
@@ -193,7 +219,7 @@ class TorchNetworks(OnnxNetworks):
             with safe_open(self._folder / STORE, "np") as store:
                 self._names = set(store.keys())
         i = 0
-        while f"{prefix}.{i}.w1.weight" in self._names:
+        while f"{prefix}.{i}.{tensor}" in self._names:
             i += 1
         return i
 

@@ -107,6 +107,10 @@ class OnnxNetworks:
         v: Float = (rows[i] * (i + 1 - t) + rows[i + 1] * (t - i)).astype(np.float32)
         return v[None, :, None, None]
 
+    def _given(self, names: tuple[str, ...], quality: int) -> dict[str, Float]:
+        """Quality vectors of those names that the model has: not every model has every part."""
+        return {name: self._vector(name, quality) for name in names if name in self._vectors}
+
     def inverse_gain(self, quality: int) -> Float:
         """(M,1,1): natural units of y per quantisation step, for reconstruction."""
         rows = self._vectors["log_inverse"]
@@ -118,13 +122,13 @@ class OnnxNetworks:
     def analysis(self, x: npt.NDArray[np.uint8], quality: int) -> Float:
         """g_a: pixels (H,W,3), sides multiples of 64 -> u = y / s (M,H/16,W/16)."""
         planes = np.ascontiguousarray(x.transpose(2, 0, 1))[None]
-        vectors = {name: self._vector(name, quality) for name in ("q_a8", "q_a16")}
+        vectors = self._given(("q_a8", "q_a16"), quality)
         u: Float = self._run("analysis", x=planes, **vectors)[0][0]
         return u
 
     def hyper_analysis(self, u: Float, quality: int) -> Float:
         """h_a: u (M,h,w) -> z (Z,h/4,w/4), not rounded."""
-        vectors = {name: self._vector(name, quality) for name in ("q_h", "q_z")}
+        vectors = self._given(("q_h", "q_z"), quality)
         z: Float = self._run("hyper_analysis", u=u[None], **vectors)[0][0]
         return z
 
@@ -140,6 +144,6 @@ class OnnxNetworks:
 
     def synthesis(self, y_hat: Float, quality: int) -> npt.NDArray[np.uint8]:
         """g_s: y_hat (M,h,w) in natural units -> pixels (16h,16w,3)."""
-        vectors = {name: self._vector(name, quality) for name in ("q_s8", "q_s16")}
+        vectors = self._given(("q_s8", "q_s16", "q_filter"), quality)
         x_hat: npt.NDArray[np.uint8] = self._run("synthesis", y_hat=y_hat[None], **vectors)[0][0]
         return x_hat.transpose(1, 2, 0)

@@ -32,7 +32,7 @@ def far_from(boxes: tuple[codec.Box, ...]) -> np.ndarray[tuple[int, ...], np.dty
     """Where the picture must be as if nothing had happened."""
     mask = np.ones((HEIGHT, WIDTH), bool)
     for left, top, right, bottom in boxes:
-        reach = codec.HALO
+        reach = codec.open_model().halo
         mask[max(0, top - reach) : bottom + reach, max(0, left - reach) : right + reach] = False
     return mask
 

@@ -27,8 +27,9 @@ class TrainConfig:
     steps: int = 15000
     batch: int = 8  # over all processes
     crop: int = 256
-    muon_lr: float = 3e-3  # matrices of the networks
-    head_lr: float = 0.1  # share of it for the last layers
+    muon_lr: float = 3e-3  # matrices of h_a, h_s and the prior
+    transform_lr: float = 7e-4  # matrices of g_a and g_s (Adam)
+    head_lr: float = 0.15  # share of it for their last layers
     adam_lr: float = 1e-3  # vectors, depthwise kernels, entropy model
     linear_lr: float = 1e-4  # the linear path
     warmup: int = 100

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from safetensors.numpy import save
 from safetensors.torch import load_file
+from torch import nn
 
 from aecodec.training import graphs
 from aecodec.training.layers import (
@@ -46,7 +47,7 @@ PRECISION = 24  # bits of the range coder's frequencies
 QUALITY_ROWS = 51  # rows of the integer quality tables: every 2.00
 Z_LIMIT = 15
 GAIN_SHIFT, INVERSE_SHIFT = 20, 16
-FLOAT_VECTORS = ("q_a8", "q_a16", "q_s16", "q_s8", "q_h", "q_z", "log_inverse")
+FLOAT_VECTORS = ("q_a8", "q_a16", "q_s16", "q_s8", "q_filter", "q_h", "q_z", "log_inverse")
 LICENCE = "Apache-2.0"
 
 
@@ -140,12 +141,21 @@ def collect(model: Codec) -> dict[str, Array]:
         if floating and isinstance(module, Pointwise | Depthwise):
             out[f"{name}.weight"] = _numpy(module.weight, "float16")
             out[f"{name}.bias"] = _numpy(module.bias)
-    out["linear_a"], out["linear_s"] = (
-        _numpy(model.linear_a, "float16"), _numpy(model.linear_s, "float16"))  # fmt: skip
-    offset = model.linear_bias.detach() + 128.0
-    out["linear_offset"] = _numpy(offset.repeat_interleave(256))
+    for name, conv in model.filter.named_modules():
+        if isinstance(conv, nn.Conv2d):
+            out[f"filter.{name}.weight"] = _numpy(conv.weight, "float16")
+            out[f"filter.{name}.bias"] = _numpy(conv.bias)
+    # The graph unshuffles by 2 with the channels of one position together.
+    first = out["filter.first.weight"]
+    by_position = first.reshape(len(first), 3, 4, 3, 3).transpose(0, 2, 1, 3, 4)
+    out["filter.first.weight"] = by_position.reshape(first.shape)
+    out["linear_a"] = _numpy(model.linear_a, "float16")
+    out["linear_s"] = _numpy(model.linear_s / 64.0, "float16")
+    out["linear_offset"] = _numpy((model.linear_bias / 64.0).repeat_interleave(256))
     out["s_inverse"] = _numpy(1.0 / model.s)
-    for name in FLOAT_VECTORS:
+    used = {"q_a8": model.cfg.has_g_a, "q_a16": model.cfg.has_g_a}
+    used |= {"q_s8": model.cfg.has_g_s, "q_s16": model.cfg.has_g_s}
+    for name in (name for name in FLOAT_VECTORS if used.get(name, True)):
         out[f"vectors.{name}"] = _numpy(getattr(model, name).anchors)
     for name, array in quality_tables(model).items():
         out[f"tables.{name}"] = array

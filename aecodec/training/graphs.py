@@ -90,6 +90,15 @@ class Graph:
         return self.op("Conv", x, self.stored(f"{name}.weight"), self.stored(f"{name}.bias"),
                        kernel_shape=[3, 3], pads=[1, 1, 1, 1], group=channels)  # fmt: skip
 
+    def conv3(self, x: str, name: str, unshuffle: int = 1) -> str:
+        """3x3 convolution with zero padding, after unshuffle by `unshuffle`."""
+        if unshuffle > 1:
+            # ONNX's SpaceToDepth orders channels by position first, pixel-unshuffle by colour
+            # first: put the input channels of the weights in its order when storing them.
+            x = self.op("SpaceToDepth", x, blocksize=unshuffle)
+        return self.op("Conv", x, self.stored(f"{name}.weight"), self.stored(f"{name}.bias"),
+                       kernel_shape=[3, 3], pads=[1, 1, 1, 1])  # fmt: skip
+
     def block(self, x: str, name: str) -> str:
         a = self.op("LeakyRelu", self.conv(x, f"{name}.w1"), alpha=0.1)
         x = self.op("Add", x, self.conv(self.depthwise(a, f"{name}.dw"), f"{name}.w2"))
@@ -145,18 +154,19 @@ def _vector(g: Graph, name: str, channels: int) -> str:
 def analysis(g: Graph, cfg: Config) -> None:
     """x uint8 (1,3,H,W) -> u = y / s (1,M,H/16,W/16)."""
     x = g.input("x", TensorProto.UINT8, [1, 3, "H", "W"])
-    q8, q16 = _vector(g, "q_a8", cfg.C8), _vector(g, "q_a16", cfg.C16)
     x = g.op("Sub", g.op("Cast", x, to=TensorProto.FLOAT), g.scalar(128.0))
     linear = g.op("Conv", x, g.stored("linear_a", (cfg.M, 3, 16, 16)),
                   kernel_shape=[16, 16], strides=[16, 16])  # fmt: skip
-    linear = g.op("Mul", linear, g.stored("s_inverse", (cfg.M, 1, 1)))
-    a = g.op("Mul", g.conv(g.op("Mul", x, g.scalar(1 / 64)), "g_a.stem", 8), q8)
-    for i in range(cfg.enc_blocks8):
-        a = g.block(a, f"g_a.blocks8.{i}")
-    a = g.op("Mul", g.conv(a, "g_a.down", 2), q16)
-    for i in range(cfg.enc_blocks16):
-        a = g.block(a, f"g_a.blocks16.{i}")
-    u = g.op("Add", linear, g.conv(a, "g_a.head"))
+    u = g.op("Mul", linear, g.stored("s_inverse", (cfg.M, 1, 1)))
+    if cfg.has_g_a:
+        q8, q16 = _vector(g, "q_a8", cfg.C8), _vector(g, "q_a16", cfg.C16)
+        a = g.op("Mul", g.conv(g.op("Mul", x, g.scalar(1 / 64)), "g_a.stem", 8), q8)
+        for i in range(cfg.enc_blocks8):
+            a = g.block(a, f"g_a.blocks8.{i}")
+        a = g.op("Mul", g.conv(a, "g_a.down", 2), q16)
+        for i in range(cfg.enc_blocks16):
+            a = g.block(a, f"g_a.blocks16.{i}")
+        u = g.op("Add", u, g.conv(a, "g_a.head"))
     g.output(u, "u", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
 
 
@@ -196,9 +206,25 @@ def prior(g: Graph, cfg: Config) -> None:
 def synthesis(g: Graph, cfg: Config) -> None:
     """y_hat (1,M,h,w) in natural units -> x_hat uint8 (1,3,16h,16w)."""
     y_hat = g.input("y_hat", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
-    q16, q8 = _vector(g, "q_s16", cfg.C16), _vector(g, "q_s8", cfg.C8)
     linear = g.op("Conv", y_hat, g.stored("linear_s", (768, cfg.M, 1, 1)),
                   g.stored("linear_offset"), kernel_shape=[1, 1])  # fmt: skip
+    x_hat = g.shuffle(linear, 16)  # minus 128, in units of 64 levels
+    if cfg.has_g_s:
+        x_hat = g.op("Add", x_hat, _synthesis_network(g, cfg, y_hat))
+    quality = _vector(g, "q_filter", cfg.F)
+    a = g.op("Mul", g.conv3(x_hat, "filter.first", 2), quality)
+    a = g.op("LeakyRelu", a, alpha=0.1)
+    for i in range(cfg.filter_layers):
+        a = g.op("LeakyRelu", g.conv3(a, f"filter.layers.{i}"), alpha=0.1)
+    x_hat = g.op("Add", x_hat, g.shuffle(g.conv3(a, "filter.last"), 2))
+    x_hat = g.op("Add", g.op("Mul", x_hat, g.scalar(64.0)), g.scalar(128.0))
+    x_hat = g.op("Round", g.clip(x_hat, 0.0, 255.0))
+    x_hat = g.op("Cast", x_hat, to=TensorProto.UINT8)
+    g.output(x_hat, "x_hat", TensorProto.UINT8, [1, 3, "H", "W"])
+
+
+def _synthesis_network(g: Graph, cfg: Config, y_hat: str) -> str:
+    q16, q8 = _vector(g, "q_s16", cfg.C16), _vector(g, "q_s8", cfg.C8)
     u_hat = g.clip(g.op("Mul", y_hat, g.stored("s_inverse", (cfg.M, 1, 1))), -LIMIT, LIMIT)
     a = g.op("Mul", g.conv(u_hat, "g_s.stem"), q16)
     for i in range(cfg.dec_blocks16):
@@ -206,12 +232,7 @@ def synthesis(g: Graph, cfg: Config) -> None:
     a = g.op("Mul", g.shuffle(g.conv(a, "g_s.up"), 2), q8)
     for i in range(cfg.dec_blocks8):
         a = g.block(a, f"g_s.blocks8.{i}")
-    net = g.op("Mul", g.shuffle(g.conv(a, "g_s.head"), 8), g.scalar(64.0))
-    x_hat = g.op("Add", g.shuffle(linear, 16), net)
-    x_hat = g.op("Round", g.clip(x_hat, 0.0, 255.0))
-    g.output(
-        g.op("Cast", x_hat, to=TensorProto.UINT8), "x_hat", TensorProto.UINT8, [1, 3, "H", "W"]
-    )
+    return g.shuffle(g.conv(a, "g_s.head"), 8)
 
 
 GRAPHS = (analysis, hyper_analysis, hyper_synthesis, prior, synthesis)

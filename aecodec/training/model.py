@@ -62,10 +62,12 @@ class Config:
 
     C8: int = 192
     C16: int = 256
-    enc_blocks8: int = 3
+    enc_blocks8: int = 3  # without any encoder block there is no g_a beside the linear path
     enc_blocks16: int = 3
-    dec_blocks8: int = 2
+    dec_blocks8: int = 2  # likewise g_s
     dec_blocks16: int = 3
+    F: int = 32  # channels of the filter after the synthesis, at half resolution
+    filter_layers: int = 2
     M: int = 320
     Z: int = 96
     H: int = 128
@@ -74,6 +76,16 @@ class Config:
     anchors: int = 8
     lambda_min: float = 0.0005
     lambda_max: float = 0.6
+
+    @property
+    def has_g_a(self) -> bool:
+        """Whether there is an analysis network beside the linear path."""
+        return self.enc_blocks8 + self.enc_blocks16 > 0
+
+    @property
+    def has_g_s(self) -> bool:
+        """Whether there is a synthesis network beside the linear path."""
+        return self.dec_blocks8 + self.dec_blocks16 > 0
 
     def log_lambda(self, quality: Tensor) -> Tensor:
         """Natural logarithm of lambda at quality 0..100 (log-linear)."""
@@ -136,6 +148,31 @@ class Synthesis(nn.Module):
         a = self.blocks16(self.stem(u_hat) * q16)
         a = self.blocks8(F.pixel_shuffle(self.up(a), 2) * q8)
         return F.pixel_shuffle(self.head(a), 8)
+
+
+class Filter(nn.Module):
+    """Residual 3x3 convolutions at half resolution on the synthesised picture.
+
+    Coding noise and block edges look the same everywhere in a picture, so these few small
+    kernels learn from every position what 16x16 blocks would have to learn 256 times.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(12, cfg.F, 3, padding=1)
+        self.layers = nn.ModuleList(
+            [nn.Conv2d(cfg.F, cfg.F, 3, padding=1) for _ in range(cfg.filter_layers)]
+        )
+        self.last = nn.Conv2d(cfg.F, 12, 3, padding=1)
+        nn.init.normal_(self.last.weight, std=1e-3)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        """x (B,3,H,W) in units of 64 levels, quality (B,F,1,1) -> correction, same units."""
+        a = F.leaky_relu(self.first(F.pixel_unshuffle(x, 2)) * quality, 0.1)
+        for layer in self.layers:
+            a = F.leaky_relu(layer(a), 0.1)
+        return F.pixel_shuffle(self.last(a), 2)
 
 
 class HyperAnalysis(nn.Module):
@@ -226,7 +263,9 @@ class Codec(nn.Module):
         self.linear_bias = nn.Parameter(torch.zeros(3))
         self.register_buffer("s", torch.ones(cfg.M))
         self.register_buffer("grey_mask", torch.ones(cfg.M))  # 0: chroma channel
-        self.g_a, self.g_s, self.h_a = Analysis(cfg), Synthesis(cfg), HyperAnalysis(cfg)
+        self.g_a = Analysis(cfg) if cfg.has_g_a else None
+        self.g_s = Synthesis(cfg) if cfg.has_g_s else None
+        self.filter, self.h_a = Filter(cfg), HyperAnalysis(cfg)
         self.h_s, self.prior = HyperSynthesis(cfg), Prior(cfg)
         quality = torch.linspace(0, 100, k)
         step = torch.sqrt(26.0 / torch.exp(cfg.log_lambda(quality)))  # best uniform step
@@ -236,6 +275,7 @@ class Codec(nn.Module):
         ones = torch.ones
         self.q_a8, self.q_a16 = QualityVectors(ones(k, cfg.C8)), QualityVectors(ones(k, cfg.C16))
         self.q_s16, self.q_s8 = QualityVectors(ones(k, cfg.C16)), QualityVectors(ones(k, cfg.C8))
+        self.q_filter = QualityVectors(ones(k, cfg.F))
         self.q_h, self.q_z = QualityVectors(ones(k, cfg.H)), QualityVectors(ones(k, cfg.Z))
         self.q_prior = QualityVectors(torch.zeros(k, cfg.W))
         self.z_prior = EntropyBottleneck(cfg.Z * k, filters=(3, 3), init_scale=6)
@@ -263,6 +303,8 @@ class Codec(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             flat = F.pixel_unshuffle(x.float(), 16)
             linear = F.conv2d(flat, self.linear_a[:, :, None, None])
+        if self.g_a is None:
+            return linear
         net = self.g_a(x / 64.0, self.q_a8(quality), self.q_a16(quality))
         return linear + net.float() * self.s[None, :, None, None]
 
@@ -270,10 +312,13 @@ class Codec(nn.Module):
         """y_hat (B,M,h,w) -> x_hat (B,3,16h,16w), neither clipped nor rounded."""
         with torch.autocast(y_hat.device.type, enabled=False):
             flat = F.conv2d(y_hat.float(), self.linear_s[:, :, None, None])
-            linear = F.pixel_shuffle(flat, 16) + self.linear_bias[None, :, None, None]
-        u_hat = (y_hat / self.s[None, :, None, None]).clamp(-LIMIT, LIMIT)
-        net = self.g_s(u_hat, self.q_s16(quality), self.q_s8(quality))
-        return linear + net.float() * 64.0 + 128.0
+            x_hat = F.pixel_shuffle(flat, 16) + self.linear_bias[None, :, None, None]
+        if self.g_s is not None:
+            u_hat = (y_hat / self.s[None, :, None, None]).clamp(-LIMIT, LIMIT)
+            net = self.g_s(u_hat, self.q_s16(quality), self.q_s8(quality))
+            x_hat = x_hat + net.float() * 64.0
+        correction = self.filter(x_hat / 64.0, self.q_filter(quality))
+        return x_hat + correction.float() * 64.0 + 128.0
 
     def hyper(self, y: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """-> rounded z (straight-through) and the bits of each sample's z (noise estimate)."""
@@ -322,9 +367,11 @@ class Codec(nn.Module):
                 mean, index = ste_round(mean * MEAN_UNITS) / MEAN_UNITS, ste_round(index)
             mask = masks[step] * coded
             r = (y_scaled - mean) * mask
-            r_hat = r + (self._symbols(r, index) - r).detach()
-            r_all, index_all = r_all + (r_hat if self.hard else r), index_all + index * mask
-            y_step = y_step + (r_hat + mean) * mask
+            symbols = self._symbols(r, index)
+            straight = r + (symbols - r).detach()
+            r_all, index_all = r_all + (straight if self.hard else r), index_all + index * mask
+            # Once the latent is fixed, y_hat moves with the mean: its true derivative.
+            y_step = y_step + ((symbols if self.hard else straight) + mean) * mask
         bits = self._bits(r_all, index_all, coded)
         return y_step * torch.exp(self.log_inverse(quality)), bits
 

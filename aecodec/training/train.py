@@ -30,10 +30,10 @@ from aecodec.training.data import Pixels, block_components, open_pictures, open_
 from aecodec.training.loss import Loss, psnr, rate_distortion
 from aecodec.training.model import Codec
 
-# Last layers, whose output goes straight into pixels or latents. Muon moves every matrix by the
-# same amount whatever its effect; at the full rate these drown the codec in noise, and the
-# networks answer by falling silent (see docs/training.md).
-HEADS = ("g_a.head.weight", "g_s.head.weight", "prior.mean.conv.weight")
+# Last layers, whose output goes straight into pixels or latents. Beside the linear path the
+# networks have a weak signal at first: what moves every direction alike (Muon) or moves these
+# layers fast drowns it in noise, and the networks fall silent (see docs/training.md).
+HEADS = ("g_a.head.weight", "g_s.head.weight")
 VALID_QUALITIES = (0.0, 20.0, 40.0, 60.0, 80.0, 100.0)
 
 
@@ -45,36 +45,39 @@ def learning_rate(step: int, cfg: TrainConfig) -> float:
 
 
 def make_optimizers(model: Codec, cfg: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the networks, Adam for the rest; a slow Adam for the linear path."""
-    matrices, heads, linear, rest = [], [], [], []
+    """Muon for the matrices of the hyper-networks and the prior, Adam for everything else."""
+    groups: dict[str, list[nn.Parameter]] = {}
     for name, p in model.named_parameters():
-        if not p.requires_grad:
-            continue
-        if name.startswith("linear_"):
-            linear.append(p)
-        elif name in HEADS:
-            heads.append(p)
-        elif p.dim() == 2 and name.endswith("weight"):
-            matrices.append(p)
-        else:
-            rest.append(p)
-    groups = [{"params": rest, "lr": cfg.adam_lr}, {"params": linear, "lr": cfg.linear_lr}]
-    adam = torch.optim.Adam([g for g in groups if g["params"]], betas=(0.9, 0.99))
-    muon = torch.optim.Muon(
-        [
-            {"params": matrices, "lr": cfg.muon_lr},
-            {"params": heads, "lr": cfg.muon_lr * cfg.head_lr},
-        ],
-        lr=cfg.muon_lr,
-        weight_decay=0.0,
-        momentum=0.95,
-        ns_steps=cfg.ns_steps,
+        if p.requires_grad:
+            groups.setdefault(_group(name, p), []).append(p)
+    rates = {
+        "rest": cfg.adam_lr,
+        "transform": cfg.transform_lr,
+        "head": cfg.transform_lr * cfg.head_lr,
+        "linear": cfg.linear_lr,
+    }
+    adam = torch.optim.Adam(
+        [{"params": groups[name], "lr": lr} for name, lr in rates.items() if name in groups],
+        betas=(0.9, 0.99),
     )
-    muon.param_groups = [g for g in muon.param_groups if g["params"]]
+    muon = torch.optim.Muon(
+        groups["matrix"], lr=cfg.muon_lr, weight_decay=0.0, momentum=0.95, ns_steps=cfg.ns_steps
+    )
     for optimizer in (muon, adam):
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
     return [muon, adam]
+
+
+def _group(name: str, p: nn.Parameter) -> str:
+    """Which learning rate a parameter has; see `make_optimizers`."""
+    if name.startswith("linear_"):
+        return "linear"
+    if p.dim() != 2 or not name.endswith("weight"):
+        return "rest"
+    if name in HEADS:
+        return "head"
+    return "transform" if name.startswith(("g_a.", "g_s.")) else "matrix"
 
 
 def _ema_update(decay: float) -> Any:
@@ -90,7 +93,7 @@ def new_model(cfg: TrainConfig, tiles: Pixels) -> Codec:
     torch.manual_seed(cfg.seed)
     model = Codec(cfg.model)
     if cfg.start_from:
-        model.load_state_dict(load_file(cfg.start_from), strict=True)
+        model.load_state_dict(load_file(cfg.start_from), strict=False)
     else:
         rng = np.random.default_rng(cfg.seed)
         model.start_from_blocks(*block_components(tiles, cfg.model.M, rng))
@@ -229,9 +232,10 @@ class Run:
 
 
 def freeze_analysis(model: Codec) -> None:
-    """Keep the encoder's half fixed, so that the rest can adapt to truly rounded latents."""
-    for module in (model.g_a, model.h_a, model.q_a8, model.q_a16, model.q_h, model.q_z):
-        module.requires_grad_(False)
+    """Keep the latent y fixed, so that everything else can train on truly rounded symbols."""
+    for module in (model.g_a, model.q_a8, model.q_a16):
+        if module is not None:
+            module.requires_grad_(False)
     model.linear_a.requires_grad_(False)
     model.log_gain.requires_grad_(False)
 
