@@ -87,10 +87,10 @@ def _open_model(model_id: str, threads: int, device: str) -> Model:
 
 
 def _halo(config: dict[str, int]) -> int:
-    """Reach of the 3x3 convolutions at 1/8, 1/16 and 1/2 resolution, in whole latents."""
-    encoder = 8 * config["enc_blocks8"] + 16 * config["enc_blocks16"]
-    decoder = 8 * config["dec_blocks8"] + 16 * config["dec_blocks16"]
-    decoder += 2 * (config["filter_layers"] + 2)
+    """Reach of the lapped transform (8 pixels) and of the 3x3 convolutions, in whole latents."""
+    encoder = 8 + 8 * config["enc_blocks8"] + 16 * config["enc_blocks16"]
+    decoder = 8 + 8 * config["dec_blocks8"] + 16 * config["dec_blocks16"]
+    decoder += 2 * (config["filter_layers"] + 2)  # at half resolution
     return -(-max(encoder, decoder) // 16) * 16
 
 

@@ -156,7 +156,9 @@ class TorchNetworks(OnnxNetworks):
     def _graph_analysis(self, x: Tensor, q_a8: Tensor = None, q_a16: Tensor = None) -> list[Tensor]:
         float32, unshuffle = self._torch.float32, self._torch.pixel_unshuffle
         x = x.float() - 128.0
-        u = self._multiply(unshuffle(x, 16), self._tensor("linear_a", float32), None)
+        u = self._multiply(
+            unshuffle(self._lap(x, transposed=False), 16), self._tensor("linear_a", float32), None
+        )
         u = u * self._tensor("s_inverse", float32)[:, None, None]
         if q_a8 is not None:
             a = self._blocks(self._conv(x * (1 / 64), "g_a.stem", 8) * q_a8, "g_a.blocks8")
@@ -178,6 +180,7 @@ class TorchNetworks(OnnxNetworks):
             self._tensor(name, torch.float32) for name in ("linear_s", "linear_offset")
         )
         x_hat = torch.pixel_shuffle(self._multiply(y_hat, weight, offset), 16)
+        x_hat = self._lap(x_hat, transposed=True)
         if q_s8 is not None:
             x_hat = x_hat + self._synthesis_network(y_hat, q_s8, q_s16)
         x_hat = (x_hat + self._filter(x_hat, q_filter)) * 64.0 + 128.0
@@ -191,6 +194,18 @@ class TorchNetworks(OnnxNetworks):
         a = self._blocks(self._conv(u_hat, "g_s.stem") * q_s16, "g_s.blocks16")
         a = self._blocks(shuffle(self._conv(a, "g_s.up"), 2) * q_s8, "g_s.blocks8")
         return shuffle(self._conv(a, "g_s.head"), 8)
+
+    def _lap(self, x: Tensor, transposed: bool) -> Tensor:
+        """Multiply the 16 samples astride every block edge, along rows, then along columns."""
+        torch, matrix = self._torch, self._tensor("overlap", self._torch.float32)
+        if transposed:
+            matrix = matrix.T
+        for _ in range(2):
+            inner = x[..., 8:-8]
+            parts = inner.reshape(*inner.shape[:3], -1, 16) @ matrix.T
+            x = torch.cat([x[..., :8], parts.reshape(inner.shape), x[..., -8:]], -1)
+            x = x.transpose(2, 3)
+        return x
 
     def _filter(self, x: Tensor, quality: Tensor) -> Tensor:
         """The residual 3x3 convolutions at half resolution, channels of a position together."""

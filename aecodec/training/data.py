@@ -15,8 +15,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+from aecodec.training.lapped import lap, lapped_matrix
 
 TILE = 512
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
@@ -113,17 +116,19 @@ OPPONENT = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3.0], [2.0]
 def block_components(
     tiles: Pixels, count: int, rng: np.random.Generator, pictures: int = 1500, each: int = 100
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Principal components of 16x16 blocks, luma and chroma apart.
+    """Principal components of lapped 16x16 blocks, luma and chroma apart.
 
     Returns basis (768, count) orthonormal, in the channel order of pixel-unshuffle by 16;
     deviations (count,); luma flags (count,) of 1.0 or 0.0. Keeping the two kinds apart costs
     under 1 % of the coding gain and lets grey pictures skip every chroma channel.
     """
     rows = []
-    n = TILE // 16
+    n, overlap = TILE // 16, lapped_matrix()
     for i in rng.choice(len(tiles), min(pictures, len(tiles)), replace=False):
-        blocks = tiles[i].reshape(n, 16, n, 16, 3).transpose(0, 2, 4, 1, 3).reshape(n * n, 3, 256)
-        rows.append(blocks[rng.choice(n * n, each, replace=False)].astype(np.float32) - 128.0)
+        x = torch.from_numpy(tiles[i].astype(np.float32) - 128.0).permute(2, 0, 1)[None]
+        x = F.pixel_unshuffle(lap(x, overlap), 16)
+        blocks = x[0].reshape(3, 256, n * n).permute(2, 0, 1).numpy()
+        rows.append(blocks[rng.choice(n * n, each, replace=False)])
     opponent = np.einsum("ij,njk->nik", OPPONENT, np.concatenate(rows)).reshape(-1, 768)
     cov = opponent.T @ opponent / len(opponent)
     cov[:256, 256:], cov[256:, :256] = 0.0, 0.0

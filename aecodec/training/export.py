@@ -152,6 +152,7 @@ def collect(model: Codec) -> dict[str, Array]:
     out["linear_a"] = _numpy(model.linear_a, "float16")
     out["linear_s"] = _numpy(model.linear_s / 64.0, "float16")
     out["linear_offset"] = _numpy((model.linear_bias / 64.0).repeat_interleave(256))
+    out["overlap"] = _numpy(model.overlap)
     out["s_inverse"] = _numpy(1.0 / model.s)
     used = {"q_a8": model.cfg.has_g_a, "q_a16": model.cfg.has_g_a}
     used |= {"q_s8": model.cfg.has_g_s, "q_s16": model.cfg.has_g_s}

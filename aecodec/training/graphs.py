@@ -14,6 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+from aecodec.training.lapped import lapped_matrix
 from aecodec.training.layers import GRID, LIMIT
 from aecodec.training.model import Config
 
@@ -21,6 +22,7 @@ Array = npt.NDArray[Any]
 OPSET, IR_VERSION = 17, 8
 TYPES = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT, "int16": TensorProto.INT16}
 STORE = "model.safetensors"
+OVERLAP: Array = lapped_matrix().numpy()
 EXACT_MIN, EXACT_MAX = -LIMIT * GRID, LIMIT * GRID - 1
 
 
@@ -136,6 +138,25 @@ class Graph:
         x = self.exact(a, f"{name}.w2", "sum", x)
         return self.exact(self.exact(x, f"{name}.w3", "relu"), f"{name}.w4", "sum", x)
 
+    def lap(self, x: str, matrix: Array) -> str:
+        """Multiply the 16 samples astride every block edge of (1,3,H,W), rows then columns."""
+        half, end = len(matrix) // 2, np.iinfo(np.int64).max
+        for axis in (3, 2):
+            first, inner, last = (
+                self.op("Slice", x, *(self.constant(np.array([v], np.int64)) for v in (a, b, axis)))
+                for a, b in ((0, half), (half, -half), (-half, end))
+            )
+            shape = self.op("Shape", inner)
+            if axis == 3:  # rows: every 16 neighbours, whatever row they stand in
+                parts = self.op("Reshape", inner, self.constant(np.array([0, 0, -1, 16])))
+                parts = self.op("MatMul", parts, self.constant(np.ascontiguousarray(matrix.T)))
+            else:
+                parts = self.op("Reshape", inner, self.constant(np.array([1, -1, 16, 0])))
+                parts = self.op("MatMul", self.constant(matrix), parts)
+            inner = self.op("Reshape", parts, shape)
+            x = self.op("Concat", first, inner, last, axis=axis)
+        return x
+
     def model(self) -> bytes:
         graph = helper.make_graph(
             self.nodes, self.name, self.inputs, self.outputs, list(self.initializers.values())
@@ -155,7 +176,7 @@ def analysis(g: Graph, cfg: Config) -> None:
     """x uint8 (1,3,H,W) -> u = y / s (1,M,H/16,W/16)."""
     x = g.input("x", TensorProto.UINT8, [1, 3, "H", "W"])
     x = g.op("Sub", g.op("Cast", x, to=TensorProto.FLOAT), g.scalar(128.0))
-    linear = g.op("Conv", x, g.stored("linear_a", (cfg.M, 3, 16, 16)),
+    linear = g.op("Conv", g.lap(x, OVERLAP), g.stored("linear_a", (cfg.M, 3, 16, 16)),
                   kernel_shape=[16, 16], strides=[16, 16])  # fmt: skip
     u = g.op("Mul", linear, g.stored("s_inverse", (cfg.M, 1, 1)))
     if cfg.has_g_a:
@@ -208,7 +229,7 @@ def synthesis(g: Graph, cfg: Config) -> None:
     y_hat = g.input("y_hat", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
     linear = g.op("Conv", y_hat, g.stored("linear_s", (768, cfg.M, 1, 1)),
                   g.stored("linear_offset"), kernel_shape=[1, 1])  # fmt: skip
-    x_hat = g.shuffle(linear, 16)  # minus 128, in units of 64 levels
+    x_hat = g.lap(g.shuffle(linear, 16), OVERLAP.T)  # minus 128, in units of 64 levels
     if cfg.has_g_s:
         x_hat = g.op("Add", x_hat, _synthesis_network(g, cfg, y_hat))
     quality = _vector(g, "q_filter", cfg.F)

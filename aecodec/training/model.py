@@ -1,9 +1,10 @@
 """All networks of the codec, and the way data takes through them.
 
       x (B,3,H,W) 0..255
-      |--- pixel-unshuffle 16, fixed-start linear map ----------------.
+      |--- lapped filter | unshuffle 16 | linear map -----------------.
       |                                                               + -> y (B,M,H/16,W/16)
       '--- g_a: unshuffle 8 | C8 blocks | down 2 | C16 blocks | 1x1 ---'        |
+                (left out when the configuration has no encoder blocks)        |
                                                                                |
       y / s  -> h_a -> z (B,Z,H/64,W/64) -> round -> z_hat -> h_s -> common    |
                                                              |                 |
@@ -11,7 +12,8 @@
             step k sees common and all y_hat of steps < k,
             codes one channel quarter at each position of a 2x2 cell
                                                                                |
-      x_hat = linear(y_hat) + g_s: 1x1 | C16 blocks | up 2 | C8 blocks | shuffle 8
+      x_lin = lapped filter^T(shuffle 16(linear map(y_hat))) [+ g_s, as g_a mirrored]
+      x_hat = x_lin + filter: unshuffle 2 | 3x3 convolutions | shuffle 2
 
 Letters are the field's. ``s`` is a fixed per-channel scale (about the standard deviation of
 y), so the prior works on u = y / s, which does not depend on the quality; the quality enters
@@ -46,6 +48,7 @@ from aecodec.training.layers import (
     Pointwise,
     ste_round,
 )
+from aecodec.training.lapped import lap, lapped_matrix
 
 # (quarter, step) -> phase of the 2x2 cell, as DCVC's four-step masks: every step codes all
 # four quarters, each at another position, so every step sees something everywhere.
@@ -248,6 +251,7 @@ def step_masks(m: int, height: int, width: int, device: torch.device) -> Tensor:
 class Codec(nn.Module):
     """Everything that is trained; `forward` gives the rate estimate and the reconstruction."""
 
+    overlap: Tensor
     s: Tensor
     grey_mask: Tensor
 
@@ -261,6 +265,7 @@ class Codec(nn.Module):
         self.linear_a = nn.Parameter(torch.zeros(cfg.M, 768))
         self.linear_s = nn.Parameter(torch.zeros(768, cfg.M))
         self.linear_bias = nn.Parameter(torch.zeros(3))
+        self.register_buffer("overlap", lapped_matrix(), persistent=False)
         self.register_buffer("s", torch.ones(cfg.M))
         self.register_buffer("grey_mask", torch.ones(cfg.M))  # 0: chroma channel
         self.g_a = Analysis(cfg) if cfg.has_g_a else None
@@ -301,7 +306,7 @@ class Codec(nn.Module):
         """x (B,3,H,W) in 0..255, H and W multiples of 64 -> y (B,M,H/16,W/16)."""
         x = x - 128.0
         with torch.autocast(x.device.type, enabled=False):
-            flat = F.pixel_unshuffle(x.float(), 16)
+            flat = F.pixel_unshuffle(lap(x.float(), self.overlap), 16)
             linear = F.conv2d(flat, self.linear_a[:, :, None, None])
         if self.g_a is None:
             return linear
@@ -312,7 +317,8 @@ class Codec(nn.Module):
         """y_hat (B,M,h,w) -> x_hat (B,3,16h,16w), neither clipped nor rounded."""
         with torch.autocast(y_hat.device.type, enabled=False):
             flat = F.conv2d(y_hat.float(), self.linear_s[:, :, None, None])
-            x_hat = F.pixel_shuffle(flat, 16) + self.linear_bias[None, :, None, None]
+            flat = lap(F.pixel_shuffle(flat, 16), self.overlap.T)
+            x_hat = flat + self.linear_bias[None, :, None, None]
         if self.g_s is not None:
             u_hat = (y_hat / self.s[None, :, None, None]).clamp(-LIMIT, LIMIT)
             net = self.g_s(u_hat, self.q_s16(quality), self.q_s8(quality))
@@ -367,11 +373,9 @@ class Codec(nn.Module):
                 mean, index = ste_round(mean * MEAN_UNITS) / MEAN_UNITS, ste_round(index)
             mask = masks[step] * coded
             r = (y_scaled - mean) * mask
-            symbols = self._symbols(r, index)
-            straight = r + (symbols - r).detach()
-            r_all, index_all = r_all + (straight if self.hard else r), index_all + index * mask
-            # Once the latent is fixed, y_hat moves with the mean: its true derivative.
-            y_step = y_step + ((symbols if self.hard else straight) + mean) * mask
+            r_hat = r + (self._symbols(r, index) - r).detach()
+            r_all, index_all = r_all + (r_hat if self.hard else r), index_all + index * mask
+            y_step = y_step + (r_hat + mean) * mask
         bits = self._bits(r_all, index_all, coded)
         return y_step * torch.exp(self.log_inverse(quality)), bits
 
