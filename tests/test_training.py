@@ -22,7 +22,7 @@ from safetensors.torch import load_file  # noqa: E402
 from aecodec.training import data, export, layers, train  # noqa: E402
 from aecodec.training.config import TrainConfig, load_config  # noqa: E402
 from aecodec.training.loss import rate_distortion  # noqa: E402
-from aecodec.training.model import Codec, Config, step_masks  # noqa: E402
+from aecodec.training.model import Codec, Config  # noqa: E402
 
 torch.set_num_threads(1)  # such small layers only lose by sharing
 TINY = Config(
@@ -138,7 +138,7 @@ def test_the_linear_start_is_a_codec_already(folder: Path) -> None:
 
 
 def test_every_element_is_coded_in_exactly_one_step() -> None:
-    masks = step_masks(8, 4, 6, torch.device("cpu"))
+    masks = layers.step_masks(8, 4, 6, torch.device("cpu"))
     assert torch.equal(masks.sum(0), torch.ones(1, 8, 4, 6))
     # In each step every position codes one quarter of the channels.
     assert (masks.sum(2) == 2).all()

@@ -17,6 +17,10 @@ LIMIT = 16.0  # activations of the exact path are clipped to [-LIMIT, LIMIT - 1/
 TOP = LIMIT - 1 / GRID
 EXACT_SUM = 2**24  # float32 adds integers exactly below this
 
+# (quarter, step) -> phase of the 2x2 cell, as DCVC's four-step masks: every step codes all
+# four quarters, each at another position, so every step sees something everywhere.
+STEP_PHASES = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))
+
 
 def ste_round(x: Tensor) -> Tensor:
     """Round with the gradient of the identity (straight-through estimator)."""
@@ -131,3 +135,36 @@ class ExactBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.w2(self.dw(self.w1(x)), x)
         return self.w4(self.w3(x), x)
+
+
+class QualityVectors(nn.Module):
+    """One vector per quality anchor, interpolated linearly between the two nearest."""
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__()
+        self.anchors = nn.Parameter(start)  # (K, C)
+
+    def forward(self, quality: Tensor) -> Tensor:
+        """quality (B,) in 0..100 -> (B, C, 1, 1)."""
+        t = quality / 100.0 * (self.anchors.shape[0] - 1)
+        i = t.floor().clamp(0, self.anchors.shape[0] - 2).long()
+        f = (t - i)[:, None]
+        v = self.anchors[i] * (1 - f) + self.anchors[i + 1] * f
+        return v[:, :, None, None]
+
+
+def step_masks(m: int, height: int, width: int, device: torch.device) -> Tensor:
+    """(4, 1, M, height, width) of 0/1: which elements each step codes; quarter = c mod 4."""
+    phase = torch.zeros(height, width, dtype=torch.long, device=device)
+    phase[0::2, 1::2], phase[1::2, 0::2], phase[1::2, 1::2] = 1, 2, 3
+    quarter = torch.arange(m, device=device) % 4
+    table = torch.tensor(STEP_PHASES, device=device)  # [step][quarter] -> phase
+    return (table[:, quarter][:, None, :, None, None] == phase).float()
+
+
+def cell_planes(y: Tensor) -> Tensor:
+    """(B,4,h,w): one-hot position of each element in its 2x2 cell."""
+    planes = y.new_zeros(4, y.shape[2], y.shape[3])
+    for p in range(4):
+        planes[p, p // 2 :: 2, p % 2 :: 2] = 1.0
+    return planes.expand(y.shape[0], -1, -1, -1)

@@ -38,6 +38,7 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.ops import LowerBound
 from torch import Tensor, nn
 
+from aecodec.training.lapped import lap, lapped_matrix
 from aecodec.training.layers import (
     GRID,
     LIMIT,
@@ -46,13 +47,12 @@ from aecodec.training.layers import (
     Exact,
     ExactBlock,
     Pointwise,
+    QualityVectors,
+    cell_planes,
     ste_round,
+    step_masks,
 )
-from aecodec.training.lapped import lap, lapped_matrix
 
-# (quarter, step) -> phase of the 2x2 cell, as DCVC's four-step masks: every step codes all
-# four quarters, each at another position, so every step sees something everywhere.
-STEP_PHASES = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))
 SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64
 SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1)
 MEAN_GRID, SCALE_GRID = 256, 64  # integer units of the prior's outputs (mean in u, index)
@@ -102,22 +102,6 @@ class Output(NamedTuple):
     x_hat: Tensor
     bits_y: Tensor
     bits_z: Tensor
-
-
-class QualityVectors(nn.Module):
-    """One vector per quality anchor, interpolated linearly between the two nearest."""
-
-    def __init__(self, start: Tensor) -> None:
-        super().__init__()
-        self.anchors = nn.Parameter(start)  # (K, C)
-
-    def forward(self, quality: Tensor) -> Tensor:
-        """quality (B,) in 0..100 -> (B, C, 1, 1)."""
-        t = quality / 100.0 * (self.anchors.shape[0] - 1)
-        i = t.floor().clamp(0, self.anchors.shape[0] - 2).long()
-        f = (t - i)[:, None]
-        v = self.anchors[i] * (1 - f) + self.anchors[i + 1] * f
-        return v[:, :, None, None]
 
 
 class Analysis(nn.Module):
@@ -239,15 +223,6 @@ class Prior(nn.Module):
         return self.mean(a), self.scale(a)
 
 
-def step_masks(m: int, height: int, width: int, device: torch.device) -> Tensor:
-    """(4, 1, M, height, width) of 0/1: which elements each step codes; quarter = c mod 4."""
-    phase = torch.zeros(height, width, dtype=torch.long, device=device)
-    phase[0::2, 1::2], phase[1::2, 0::2], phase[1::2, 1::2] = 1, 2, 3
-    quarter = torch.arange(m, device=device) % 4
-    table = torch.tensor(STEP_PHASES, device=device)  # [step][quarter] -> phase
-    return (table[:, quarter][:, None, :, None, None] == phase).float()
-
-
 class Codec(nn.Module):
     """Everything that is trained; `forward` gives the rate estimate and the reconstruction."""
 
@@ -363,7 +338,7 @@ class Codec(nn.Module):
         common = (self.h_s(z_hat) + self._grid(self.q_prior(quality))).clamp(-LIMIT, TOP)
         y_scaled = y * torch.exp(log_gain)
         masks = step_masks(y.shape[1], y.shape[2], y.shape[3], y.device)
-        cell = _cell_planes(y)
+        cell = cell_planes(y)
         y_step, r_all, index_all = torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y)
         for step in range(4):
             context = self._grid((y_step / u_to_step).clamp(-LIMIT, TOP))
@@ -408,11 +383,3 @@ class Codec(nn.Module):
         """Bits per sample of residuals r at (continuous) scale indices."""
         lik = self._likelihood(r, index, self.training and not self.hard)
         return (-torch.log2(lik) * coded).flatten(1).sum(1)
-
-
-def _cell_planes(y: Tensor) -> Tensor:
-    """(B,4,h,w): one-hot position of each element in its 2x2 cell."""
-    planes = y.new_zeros(4, y.shape[2], y.shape[3])
-    for p in range(4):
-        planes[p, p // 2 :: 2, p % 2 :: 2] = 1.0
-    return planes.expand(y.shape[0], -1, -1, -1)
