@@ -209,6 +209,9 @@ def _decode_pixels(
     pixels = np.empty(shape, np.uint8)
     boxes = list(header.boxes)
     parallel = header.tile_count > 1
+    left, top, right, bottom = boxes[0]
+    # Tiles larger than our own come from strangers: memory must not grow with the cores.
+    workers = max(1, min(threads, threads * TILE * TILE // ((right - left) * (bottom - top))))
 
     def decode(item: tuple[Tile | None, Box]) -> Float:
         tile, box = item
@@ -230,7 +233,7 @@ def _decode_pixels(
             return None
         part = slice(index * header.columns, (index + 1) * header.columns)
         return np.concatenate(
-            list(_map(decode, zip(tiles[part], boxes[part], strict=True), parallel, threads)), 2
+            list(_map(decode, zip(tiles[part], boxes[part], strict=True), parallel, workers)), 2
         )
 
     above, here = None, row(0)
@@ -249,7 +252,7 @@ def _decode_pixels(
             target[:] = _to_grey(x_hat) if grey else x_hat
 
         row_boxes = boxes[index * header.columns : (index + 1) * header.columns]
-        for _ in _map(paint, row_boxes, parallel, threads):
+        for _ in _map(paint, row_boxes, parallel, workers):
             pass
         above, here = here, below
     return pixels
