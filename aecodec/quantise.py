@@ -19,7 +19,7 @@ Float = npt.NDArray[np.float32]
 
 # Share of the theoretical shift that is taken. Later symbols are predicted from earlier ones,
 # which the formula leaves out; chosen on the validation set.
-STRENGTH = 0.7
+STRENGTH = 0.5
 DEEPEST = 16  # symbols from here on are simply rounded: their tables are nearly flat
 
 
