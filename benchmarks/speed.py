@@ -259,9 +259,10 @@ def main(
         raise click.ClickException("; ".join(problems) or "no pictures given")
     output.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="aecodec-speed-") as folder, (
-        output / "speed.jsonl"
-    ).open("w", encoding="utf-8") as stream:
+    with (
+        tempfile.TemporaryDirectory(prefix="aecodec-speed-") as folder,
+        (output / "speed.jsonl").open("w", encoding="utf-8") as stream,
+    ):
         for size in sizes:
             mosaic([s.path for s in sources], SIZES[size]).save(Path(folder, f"{size}.ppm"))
         todo = list(jobs(names, sizes, [int(count) for count in threads], repeats))

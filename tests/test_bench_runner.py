@@ -132,9 +132,7 @@ def test_processes_give_what_one_process_gives(folder: Path, tmp_path: Path) -> 
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
 
 
-def test_killed_run_resumes(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_run_resumes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks, path = tasks_of(folder), tmp_path / "records.jsonl"
     runner.run(tasks, tmp_path / "whole.jsonl")
     done: list[str] = []

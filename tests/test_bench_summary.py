@@ -160,9 +160,7 @@ def test_published_points_give_published_figures() -> None:
         assert against.rate == pytest.approx(expected, abs=1.2)
 
 
-def test_plots_are_equal_for_equal_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plots_are_equal_for_equal_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     from aecodec.bench import plots
 

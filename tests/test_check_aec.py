@@ -41,7 +41,8 @@ TILED = AecFile(
 
 def load_checker() -> ModuleType:
     spec = importlib.util.spec_from_file_location("check_aec", ROOT / "tools" / "check_aec.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -68,8 +69,10 @@ def test_dump_in_the_document_is_what_the_code_writes() -> None:
 def test_document_states_the_limits_of_the_code() -> None:
     assert (container.MAX_SIDE, container.MAX_PIXELS) == (65535, 2**28)
     assert (container.MAX_TILE_PIXELS, container.MAX_METADATA) == (2**22, 2**24)
-    assert container.MIN_TILE_CHUNK == 11 and container.TILE_SIDES[0] == 128
-    assert container.HEAD_MAX == 22 and container.TILE_SIDES[-1] == 8192
+    assert container.MIN_TILE_CHUNK == 11
+    assert container.TILE_SIDES[0] == 128
+    assert container.HEAD_MAX == 22
+    assert container.TILE_SIDES[-1] == 8192
 
 
 def test_report() -> None:
@@ -185,7 +188,8 @@ def test_command(tmp_path: Path) -> None:
     done = subprocess.run([*command, str(good)], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"{good}: ok\n  head: 200x130 grey with alpha")
     done = subprocess.run([*command, str(bad), str(good)], capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr == f"{bad}: refused: not an .aec file\n"
+    assert done.returncode == 1
+    assert done.stderr == f"{bad}: refused: not an .aec file\n"
 
 
 @pytest.mark.skipif(shutil.which("file") is None, reason="no file(1) here")

@@ -68,8 +68,10 @@ def test_full_file_round_trips_and_is_deterministic() -> None:
 
 
 def test_is_aec() -> None:
-    assert container.is_aec(b"\x89AEC") and container.is_aec(container.write(FULL))
-    assert not container.is_aec(b"\x89PNG\r\n\x1a\n") and not container.is_aec(b"")
+    assert container.is_aec(b"\x89AEC")
+    assert container.is_aec(container.write(FULL))
+    assert not container.is_aec(b"\x89PNG\r\n\x1a\n")
+    assert not container.is_aec(b"")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (129, 128), (2048, 2048), (16384, 256), (8192, 512)])

@@ -11,7 +11,8 @@ CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass)]
 
 
 def test_one_root() -> None:
-    assert issubclass(AecError, ValueError) and issubclass(ChecksumError, FormatError)
+    assert issubclass(AecError, ValueError)
+    assert issubclass(ChecksumError, FormatError)
     assert all(issubclass(cls, AecError) for cls in CLASSES)
 
 

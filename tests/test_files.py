@@ -22,7 +22,8 @@ def test_writes_and_reads(tmp_path: Path) -> None:
     path = tmp_path / "a.aec"
     write_atomically(path, b"one")
     write_atomically(str(path), b"\r\n\x1a\x00")
-    assert read_bytes(path) == b"\r\n\x1a\x00" and os.listdir(tmp_path) == ["a.aec"]
+    assert read_bytes(path) == b"\r\n\x1a\x00"
+    assert os.listdir(tmp_path) == ["a.aec"]
 
 
 def test_relative_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +58,8 @@ def test_failure_leaves_the_old_file_and_nothing_else(
         write_atomically(path, b"new")
     if seen is FileError:
         assert str(caught.value) == f"{path}: cannot be written: No space left on device"
-    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.aec"]
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.aec"]
 
 
 def test_target_is_complete_before_it_has_its_name(
@@ -123,7 +125,8 @@ def test_replaced_files_keep_their_permissions(tmp_path: Path) -> None:
     path.write_bytes(b"old")
     path.chmod(0o640)
     write_atomically(path, b"new")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o640 and path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert path.read_bytes() == b"new"
 
 
 @posix
@@ -133,7 +136,8 @@ def test_links_stay_links(tmp_path: Path) -> None:
     real.write_bytes(b"old")
     link.symlink_to(real)
     write_atomically(link, b"new")
-    assert link.is_symlink() and real.read_bytes() == b"new"
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
 
 
 @posix

@@ -27,7 +27,8 @@ def test_only_the_orientation_of_the_exif_block_changes(order: str) -> None:
 def test_any_block_keeps_its_length(noise: bytes) -> None:
     for block in (noise, b"II*\0\x08\0\0\0" + noise, b"MM\0*\0\0\0\x08" + noise):
         upright = upright_exif(block)
-        assert upright is not None and len(upright) == len(block)
+        assert upright is not None
+        assert len(upright) == len(block)
 
 
 def test_xmp_in_all_spellings() -> None:
@@ -36,5 +37,6 @@ def test_xmp_in_all_spellings() -> None:
     assert upright_xmp(b"<tiff:Orientation>3</tiff:Orientation>") == (
         b"<tiff:Orientation>1</tiff:Orientation>"
     )
-    assert upright_xmp(b"<x/>") == b"<x/>" and upright_xmp(None) is None
+    assert upright_xmp(b"<x/>") == b"<x/>"
+    assert upright_xmp(None) is None
     assert upright_exif(None) is None

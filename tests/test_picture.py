@@ -62,9 +62,11 @@ def test_image_and_array_agree(mode: str) -> None:
     array = array[..., 0] if mode == "L" else array
     made = from_array(array)
     image = to_image(made)
-    assert image.mode == mode and np.array_equal(np.asarray(image), array)
+    assert image.mode == mode
+    assert np.array_equal(np.asarray(image), array)
     back = from_image(image)
-    assert np.array_equal(back.pixels, made.pixels) and (back.width, back.height) == (3, 4)
+    assert np.array_equal(back.pixels, made.pixels)
+    assert (back.width, back.height) == (3, 4)
 
 
 def test_from_array_copies() -> None:
@@ -92,20 +94,26 @@ def test_arrays_refused(array: np.ndarray, message: str) -> None:
 
 def test_stated_conversions() -> None:
     two_levels = load(encoded(Image.fromarray(ALPHA).convert("1")))
-    assert two_levels.pixels.ndim == 2 and set(np.unique(two_levels.pixels)) <= {0, 255}
+    assert two_levels.pixels.ndim == 2
+    assert set(np.unique(two_levels.pixels)) <= {0, 255}
     palette = Image.fromarray(RGB).quantize(8)
     plain = load(encoded(palette))
-    assert plain.alpha is None and np.array_equal(plain.pixels, np.asarray(palette.convert("RGB")))
+    assert plain.alpha is None
+    assert np.array_equal(plain.pixels, np.asarray(palette.convert("RGB")))
     clear = load(encoded(palette, transparency=3))
     assert clear.alpha is not None
     assert np.array_equal(clear.alpha == 0, np.asarray(palette) == 3)
     key = load(encoded(Image.fromarray(RGB), transparency=tuple(RGB[2, 3].tolist())))
-    assert key.alpha is not None and key.alpha[2, 3] == 0 and np.array_equal(key.pixels, RGB)
+    assert key.alpha is not None
+    assert key.alpha[2, 3] == 0
+    assert np.array_equal(key.pixels, RGB)
     grey = load(encoded(Image.fromarray(ALPHA), transparency=int(ALPHA[1, 1])))
-    assert grey.alpha is not None and np.array_equal(grey.alpha == 0, ALPHA[1, 1] == ALPHA)
+    assert grey.alpha is not None
+    assert np.array_equal(grey.alpha == 0, ALPHA[1, 1] == ALPHA)
     assert grey.pixels.ndim == 2
     clear_black = load(encoded(Image.fromarray(ALPHA).convert("1"), transparency=0))
-    assert clear_black.alpha is not None and clear_black.pixels.ndim == 2
+    assert clear_black.alpha is not None
+    assert clear_black.pixels.ndim == 2
     assert np.array_equal(clear_black.alpha, clear_black.pixels)
 
 
@@ -158,7 +166,8 @@ def test_refusals_are_one_line_and_name_the_file(
     path.write_bytes(data)
     with pytest.raises(PictureError) as caught:
         load(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_first_frame_when_asked_for() -> None:
@@ -209,10 +218,12 @@ def test_orientation_is_applied_once(value: int, format: str) -> None:
     back = load(data)
     assert np.array_equal(back.pixels, upright)
     if format != "TIFF":
-        assert back.exif is not None and b"maker" in back.exif
+        assert back.exif is not None
+        assert b"maker" in back.exif
         exif = Image.Exif()
         exif.load(back.exif)
-        assert exif[0x0112] == 1 and exif[0x010F] == "maker"
+        assert exif[0x0112] == 1
+        assert exif[0x010F] == "maker"
     again = load(encoded(to_image(back), exif=to_image(back).info.get("exif", b"")))
     assert np.array_equal(again.pixels, upright)
 
@@ -220,8 +231,10 @@ def test_orientation_is_applied_once(value: int, format: str) -> None:
 def test_orientation_turns_alpha_too() -> None:
     image = Image.fromarray(np.dstack((RGB, ALPHA)))
     back = load(encoded(image, exif=oriented(6)))
-    assert back.alpha is not None and np.array_equal(back.alpha, np.rot90(ALPHA, -1))
-    assert back.alpha.flags.c_contiguous and back.pixels.flags.c_contiguous
+    assert back.alpha is not None
+    assert np.array_equal(back.alpha, np.rot90(ALPHA, -1))
+    assert back.alpha.flags.c_contiguous
+    assert back.pixels.flags.c_contiguous
 
 
 def test_orientation_in_xmp_alone() -> None:

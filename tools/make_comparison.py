@@ -1,6 +1,6 @@
 """Make docs/comparison.png: the same crop as original, aecodec and JPEG at equal bytes.
 
-    python tools/make_comparison.py PICTURE [--quality 12] [--box LEFT TOP RIGHT BOTTOM]
+python tools/make_comparison.py PICTURE [--quality 12] [--box LEFT TOP RIGHT BOTTOM]
 """
 
 from __future__ import annotations

@@ -110,9 +110,7 @@ def _adaptive(svg: str) -> str:
 def _colours(curves: Sequence[Curve]) -> dict[str, str]:
     spare = iter(SPARE_COLOURS * (1 + len(curves) // len(SPARE_COLOURS)))
     return {
-        curve.name: OWN_COLOUR
-        if curve.name == "aec"
-        else COLOURS.get(curve.name) or next(spare)
+        curve.name: OWN_COLOUR if curve.name == "aec" else COLOURS.get(curve.name) or next(spare)
         for curve in curves
     }
 
