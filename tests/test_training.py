@@ -19,6 +19,7 @@ pytest.importorskip("onnx")
 
 from safetensors.torch import load_file  # noqa: E402
 
+from aecodec.quantise import STRENGTH  # noqa: E402
 from aecodec.training import data, export, layers, train  # noqa: E402
 from aecodec.training.config import TrainConfig, load_config  # noqa: E402
 from aecodec.training.loss import rate_distortion  # noqa: E402
@@ -77,7 +78,7 @@ def test_a_run_logs_validates_and_keeps_the_best(trained: Path) -> None:
 
 
 def test_resuming_gives_the_same_weights_as_not_stopping(folder: Path, trained: Path) -> None:
-    first = config(folder, "parts", minutes=1e-9)  # every call stops after one step
+    first = config(folder, "parts", minutes=1e-9, valid="")  # every call stops after one step
     for _ in range(6):
         train.run(first, fabric())
     one = torch.load(trained / "last.ckpt", weights_only=True)
@@ -114,13 +115,14 @@ def test_the_exported_model_codes_what_the_trained_one_estimates(
     model.load_state_dict(load_file(trained / "best.safetensors"))
     model.eval()
     model.set_quantised(True)
+    model.deadzone, model.hard = STRENGTH, True
     x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
     for quality in (10.0, 90.0):
         with torch.no_grad():
             out = model(x, torch.tensor([quality]), torch.zeros(1, dtype=torch.bool))
         coded = aecodec.encode(pixels, quality)
         estimate = float(out.bits_y + out.bits_z) / 8
-        assert len(coded) == pytest.approx(estimate + 32, rel=0.03, abs=24)
+        assert len(coded) == pytest.approx(estimate + 32, rel=0.05, abs=24)
         back = np.asarray(aecodec.decode(coded), float)
         expected = out.x_hat.clamp(0, 255)[0].permute(1, 2, 0).numpy()
         assert np.abs(back - expected).mean() < 1.0
