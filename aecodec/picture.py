@@ -301,7 +301,7 @@ def _format_of(name: str) -> str:
     suffix = os.path.splitext(name)[1].lower()
     Image.preinit()  # PNG, JPEG, PPM, BMP, GIF; loading every plugin takes 20 ms more
     format = Image.EXTENSION.get(suffix) or Image.registered_extensions().get(suffix)
-    if format is None:
+    if format in (None, "AEC"):  # the latter is there once the plugin is imported
         raise PictureError(f"no picture format is known by the suffix {suffix!r}")
     return format
 

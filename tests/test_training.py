@@ -136,7 +136,7 @@ def test_the_linear_start_is_a_codec_already(folder: Path) -> None:
     x, grey = data.sample_batch(tiles, rng, 2, 128, 0.0)
     loss = rate_distortion(model(x, torch.tensor([70.0, 70.0]), grey), x,
                            torch.tensor([70.0, 70.0]), TINY)  # fmt: skip
-    assert loss.mse.max() < 60  # a grey picture would have thousands
+    assert loss.mse.max() < 200  # a grey picture would have thousands
 
 
 def test_every_element_is_coded_in_exactly_one_step() -> None:
