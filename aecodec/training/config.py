@@ -42,7 +42,7 @@ class TrainConfig:
     precision: str = "bf16-mixed"
     quantised: bool = False  # train the probability path on its integer grid
     deadzone: float = 0.0  # strength of the dead zone in what synthesis and later steps see
-    hard: bool = False  # rates of the symbols, not of the noisy latent: for judging, see training.md
+    hard: bool = False  # rates of the symbols, not of the noisy latent: only for judging
     freeze_analysis: bool = False  # last stage: latents are fixed, decoder and prior adapt
     minutes: float = 0.0  # stop after this time (0: no limit)
     log_steps: int = 50
