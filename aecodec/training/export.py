@@ -21,6 +21,8 @@ from safetensors.numpy import save
 from safetensors.torch import load_file
 from torch import nn
 
+from aecodec.entropy import PRECISION
+from aecodec.prior import GAIN_SHIFT, INVERSE_SHIFT, Z_LIMIT
 from aecodec.training import graphs
 from aecodec.training.layers import (
     EXACT_SUM,
@@ -43,10 +45,7 @@ from aecodec.training.model import (
 )
 
 Array = npt.NDArray[Any]
-PRECISION = 24  # bits of the range coder's frequencies
 QUALITY_ROWS = 51  # rows of the integer quality tables: every 2.00
-Z_LIMIT = 15
-GAIN_SHIFT, INVERSE_SHIFT = 20, 16
 FLOAT_VECTORS = ("q_a8", "q_a16", "q_s16", "q_s8", "q_filter", "q_h", "q_z", "log_inverse")
 LICENCE = "Apache-2.0"
 
