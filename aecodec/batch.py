@@ -128,6 +128,8 @@ def plan(
     into_folder = output is not None and (several or is_folder(output))
     taken: dict[str, str] = {}
     for source, relative, reason in found:
+        if not reason and output is None and _is_stray(source, inputs, direction):
+            reason = "does not exist; an output ends in .aec or /, or is given with -o"
         if reason:
             made.failures.append((source, reason))
             continue
@@ -160,6 +162,12 @@ def _target(
         return PIPE
     name = direction.rename(source if output is None else relative)
     return name if output is None else os.path.join(output, name)
+
+
+def _is_stray(path: str, inputs: Sequence[str], direction: Direction) -> bool:
+    """Whether an input that does not exist was probably meant as the output."""
+    last = len(inputs) > 1 and path == inputs[-1] != PIPE
+    return last and not path.lower().endswith(direction.sources) and not os.path.lexists(path)
 
 
 def _expand(

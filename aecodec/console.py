@@ -46,7 +46,7 @@ def describe(report: dict[str, Any]) -> str:
     ratio = report["source_bytes"] / report["bytes"]
     parts = [
         f"{names}: {report['bytes']} bytes",
-        f"{ratio:.{1 if ratio >= 1 else 2}f} times smaller",
+        f"{ratio:.1f} times smaller" if ratio >= 1 else f"{1 / ratio:.1f} times larger",
         f"{report['bpp']:.3f} bpp",
         f"quality {report['quality']:g}",
     ]

@@ -15,6 +15,7 @@ def show(paths: Sequence[str], as_json: bool) -> int:
     """Print every file's details on standard output; the exit status."""
     status = 0
     for number, path in enumerate(batch.matching(paths)):
+        title = "standard input" if path == batch.PIPE else path
         try:
             data = _read(path)
             found = info(data)
@@ -24,20 +25,20 @@ def show(paths: Sequence[str], as_json: bool) -> int:
             status = 1
             continue
         except AecError as error:
-            console.error(f"{path}: {error}")
+            console.error(f"{title}: {error}")
             status = 1
             continue
         if as_json:
             _print(json.dumps({"path": path} | found.as_dict() | {"damaged": damaged}))
         else:
-            _print(("\n" if number else "") + _as_text(path, found, damaged))
+            _print(("\n" if number else "") + _as_text(title, found, damaged))
         if damaged:
-            console.error(f"{path}: damaged: {', '.join(damaged)}")
+            console.error(f"{title}: damaged: {', '.join(damaged)}")
             status = 1
     return status
 
 
-def _as_text(path: str, found: Info, damaged: list[str]) -> str:
+def _as_text(title: str, found: Info, damaged: list[str]) -> str:
     tiles = f"{found.tiles} of {found.tile} pixels a side" if found.tile else "1"
     sizes = [f"{name} {size}" for name, size in found.chunks if name != "TILE"]
     pixels = sum(size for name, size in found.chunks if name == "TILE")
@@ -52,7 +53,7 @@ def _as_text(path: str, found: Info, damaged: list[str]) -> str:
         "chunks": chunks,
         "checksums": "damaged: " + ", ".join(damaged) if damaged else "all match",
     }
-    lines = [console.shown(path), *(f"  {name:<10}{value}" for name, value in rows.items())]
+    lines = [console.shown(title), *(f"  {name:<10}{value}" for name, value in rows.items())]
     return "\n".join(lines)
 
 

@@ -288,6 +288,8 @@ def _format(wanted: str, job: Job) -> str:
 
     Image.init()
     format = Image.registered_extensions().get(suffix)
+    if not suffix:
+        raise PictureError("the output's name has no suffix: give one, or --format")
     if format not in Image.SAVE:
         raise PictureError(f"no picture format to write is known by the suffix {suffix!r}")
     return str(format)

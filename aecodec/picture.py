@@ -232,7 +232,8 @@ def _check_kind(image: Image.Image, first_frame: bool) -> None:
     # The other pictures in a phone's multi-picture JPEG are previews, not frames.
     frames = 1 if image.format == "MPO" or first_frame else _frames(image)
     if frames > 1:
-        raise PictureError(f"animations and multi-page files are not handled ({frames} frames)")
+        what = f"animations and multi-page files are not handled ({frames} frames)"
+        raise PictureError(f"{what}; --first-frame takes the first")
     if image.mode not in _MODES:
         other = f"pictures of mode {image.mode} are not handled; convert to RGB first"
         raise PictureError(_REFUSED.get(image.mode.split(";")[0], other))

@@ -40,7 +40,7 @@ def pairs(folder: Path, output: Path) -> Iterator[tuple[Path, Path]]:
 
 def run(client: Client, folder: Path, output: Path, quality: float = 75.0) -> dict[Path, str]:
     """Compress the tree; {picture: what went wrong with it}. What exists already is left out."""
-    sources: dict[str, Path] = {}
+    sources: dict[object, Path] = {}
     futures = []
     for source, target in pairs(folder.absolute(), output.absolute()):
         if not target.exists():

@@ -76,6 +76,16 @@ def test_the_last_argument_when_decompressing(arguments: list[str], output: str 
     assert split_output(arguments, None, decompressing()) == (inputs, output)
 
 
+def test_what_was_probably_meant_as_an_output_is_explained() -> None:
+    touch("a.png")
+    made = plan(["a.png", "small"], None, compressing())
+    assert [path for path, _ in made.failures] == ["small"]
+    assert "an output ends in .aec" in made.failures[0][1]
+    assert not plan(["a.png", "gone.png"], None, compressing()).failures  # told when it is opened
+    assert not plan(["small"], None, compressing()).failures
+    assert not plan(["a.png", "small"], "out", compressing()).failures
+
+
 def test_an_output_by_option_makes_every_argument_an_input() -> None:
     assert split_output(["a.png", "b.aec"], "o.aec", compressing()) == (["a.png", "b.aec"], "o.aec")
 

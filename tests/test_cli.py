@@ -119,6 +119,13 @@ def test_the_line_about_a_compressed_file(run: Run) -> None:
     assert out.count("\n") == 1
 
 
+def test_a_file_that_grows_is_called_larger(run: Run) -> None:
+    before = b"P5 1 1 255\n\0"
+    Path("dot.pgm").write_bytes(before)
+    out = run("compress", "dot.pgm")[1]
+    assert f"{os.path.getsize('dot.aec') / len(before):.1f} times larger, " in out
+
+
 def test_verifying_is_a_choice(run: Run) -> None:
     assert " dB" not in run("compress", "a.png", "--no-verify")[1]
     assert fake_codec.calls == ["encode"]
@@ -271,7 +278,9 @@ def test_metadata(run: Run, choice: str, kept: set[str]) -> None:
 def test_animations(run: Run) -> None:
     frames = [Image.new("L", (8, 8), level) for level in (0, 255)]
     frames[0].save("an.gif", save_all=True, append_images=frames[1:])
-    assert "animations" in run("compress", "an.gif")[2]
+    said = run("compress", "an.gif")[2]
+    assert "animations" in said
+    assert "--first-frame" in said
     assert run("compress", "an.gif", "--first-frame")[0] == 0
 
 

@@ -88,6 +88,7 @@ def _environment() -> Iterator[str]:
     rows = {
         "AECODEC_COMMAND_OPTION": "Default of an option: AECODEC_COMPRESS_QUALITY=60.",
         "AECODEC_DEVICE": "Where the networks run: cpu, cuda or auto.",
+        "AECODEC_THREADS": "Threads of the networks, by default one per core.",
         "AECODEC_WEIGHTS": "Another folder of models, looked into first.",
         "AECODEC_DEBUG": "Show the traceback of a fault of the program.",
         "NO_COLOR": "No colours on terminals.",

@@ -60,7 +60,7 @@ def _list_of(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, 
     return parse
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("paths", metavar="PICTURES...", nargs=-1, required=True, type=click.Path(
     exists=True, path_type=Path))  # fmt: skip
 @click.option("--codecs", "codec_names", default="aec,jpeg,jpeg2000,webp,avif,heic,jxl",
@@ -124,6 +124,7 @@ def bench(
     records.write_csv(output / "records.csv", rows, timings)
     if rows:
         _present(rows, timings, sources, output, rest, problems)
+    click.echo(f"results in {output}")
     if problems:
         click.echo(f"{len(problems)} problems:", err=True)
         for problem in problems:
@@ -211,7 +212,8 @@ def _present(
     """Summary on the terminal and in files, plots, report: whatever is installed for it."""
     missing = [name for name in NEEDED if not importlib.util.find_spec(name)]
     for name in missing:
-        click.echo(f"skipping {NEEDED[name]}: {name} is not installed", err=True)
+        how = f"{name} is not installed (pip install 'aecodec[bench]')"
+        click.echo(f"skipping {NEEDED[name]}: {how}", err=True)
     if "bjontegaard" in missing:
         return
     try:
@@ -227,4 +229,3 @@ def _present(
         shown = shown[: options["report_pictures"]]
         with _progress("report", len(shown)) as step:
             problems += report.write(output / "report.html", found, rows, shown, svgs, step)
-    click.echo(f"results in {output}")
