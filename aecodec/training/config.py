@@ -37,6 +37,7 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.999
     grey_share: float = 0.06
+    synthetic_share: float = 0.0  # of text, screens, drawings, noise (synthetic.py)
     seed: int = 1
     ns_steps: int = 4  # Newton-Schulz iterations of Muon
     precision: str = "bf16-mixed"

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from aecodec.training.lapped import lap, lapped_matrix
+from aecodec.training.synthetic import synthetic_patch
 
 TILE = 512
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"}
@@ -71,14 +72,22 @@ def open_tiles(source: Path, cache: Path) -> Pixels:
 
 
 def sample_batch(
-    tiles: Pixels, rng: np.random.Generator, batch: int, crop: int, grey_share: float
+    tiles: Pixels,
+    rng: np.random.Generator,
+    batch: int,
+    crop: int,
+    grey_share: float,
+    synthetic_share: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Random crops, flips and transposes: x (B,3,crop,crop) float 0..255, grey (B,) bool.
 
     A share of the crops is made colour-free, so that the model learns to code grey pictures
-    without the chroma channels.
+    without the chroma channels; another share is replaced by tiles that are not photographs.
     """
     out = np.empty((batch, crop, crop, 3), np.uint8)
+    # A generator of its own, so that the photographic crops are the same whatever the share.
+    maker = rng.spawn(1)[0]
+    made = maker.random(batch) < synthetic_share
     grey = rng.random(batch) < grey_share
     for i in range(batch):
         tile = tiles[rng.integers(len(tiles))]
@@ -90,6 +99,8 @@ def sample_batch(
             patch = patch[::-1]
         if rng.random() < 0.25:
             patch = patch.transpose(1, 0, 2)
+        if made[i]:
+            patch = synthetic_patch(maker, crop, tile)
         if grey[i]:
             patch = np.repeat(patch.mean(2, keepdims=True).round().astype(np.uint8), 3, 2)
         out[i] = patch

@@ -189,7 +189,9 @@ class Run:
         rank, world = self.fabric.global_rank, self.fabric.world_size
         rng = np.random.default_rng([cfg.seed, rank, self.step])
         torch.manual_seed(int(rng.integers(2**62)))
-        x, grey = sample_batch(self.tiles, rng, cfg.batch // world, cfg.crop, cfg.grey_share)
+        x, grey = sample_batch(
+            self.tiles, rng, cfg.batch // world, cfg.crop, cfg.grey_share, cfg.synthetic_share
+        )
         x = x.to(self.fabric.device).contiguous(memory_format=torch.channels_last)
         quality = torch.rand(len(x), device=x.device) * 100.0
         for optimizer in self.optimizers:
