@@ -1,7 +1,8 @@
 """The .aec container: bytes <-> head and chunks. docs/format.md is the normative text.
 
-    magic 4 | version 1 | model id 4 | kind 1 | width-1 v | height-1 v | quality 2 | CRC-32 4
+    magic 4 | version 1 | model id 4 | kind 1 | width-1 v | height-1 v | quality v | check 2
     then chunks:  type 1 | length v | body | CRC-32 4      (v = canonical LEB128 varint)
+    and the last: type 1 | body up to the end of the file | CRC-32 4
 
 Only the standard library is used and no pixel or symbol is looked at, so this module is cheap
 enough for `info` and for `PIL.Image.open`. Every size is checked before anything of that size
@@ -17,17 +18,19 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from aecodec.errors import ChecksumError, FormatError, LimitError, UnsupportedError
+from aecodec.varint import pack_varint, unpack_varint
 
 MAGIC = b"\x89AEC"
 VERSION = 1
-HEAD_MAX = 22  # bytes: the longest head, so this prefix is enough for read_header
+HEAD_MAX = 20  # bytes: the longest head, so this prefix is enough for read_header
 
 MAX_SIDE = 65535  # pixels
 MAX_PIXELS = 2**28  # what readers accept unless told otherwise
 MAX_TILE_PIXELS = 2**22  # bounds the memory of one tile; larger pictures must be tiled
 MAX_METADATA = 2**24  # bytes of one ancillary chunk
 MAX_LENGTH = 2**32 - 1  # bytes of one chunk body
-MIN_TILE_CHUNK = 1 + 1 + 4 + 1 + 4  # type, length, symbol checksum, one payload byte, CRC-32
+MIN_TILE_CHUNK = 1 + 2 + 1 + 4  # type, symbol checksum, one payload byte, CRC-32
+MAX_STRAY = 2**16  # bytes appended to a file that best effort can tell from its last tile
 TILE_SIDES = tuple(64 << code for code in range(1, 8))  # 128 to 8192 pixels
 
 _KIND_COLOUR, _KIND_ALPHA, _KIND_RESERVED, _TILE_SHIFT = 0x03, 0x04, 0x08, 4
@@ -45,12 +48,14 @@ class ChunkType(IntEnum):
 
     ALPHA = 0x01
     TILE = 0x02
+    LAST_TILE = 0x7C  # far from the others: one flipped bit does not make it, nor another of it
     ICC = 0x81
     EXIF = 0x82
     XMP = 0x83
 
 
 _ANCILLARY = 0x80
+_TILES = (ChunkType.TILE, ChunkType.LAST_TILE)
 _SINGLE = (ChunkType.ALPHA, ChunkType.ICC, ChunkType.EXIF, ChunkType.XMP)  # at most one of each
 
 
@@ -113,7 +118,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Tile:
-    """One coded tile: 32-bit checksum of its symbols, and the range coder's bytes."""
+    """One coded tile: 16-bit checksum of its symbols, and the range coder's bytes."""
 
     checksum: int
     payload: bytes
@@ -144,8 +149,9 @@ class Chunk:
     @property
     def name(self) -> str:
         """ICC, EXIF, XMP, ALPHA, TILE, or the number of an unknown type."""
-        known = self.type in ChunkType.__members__.values()
-        return ChunkType(self.type).name if known else f"0x{self.type:02x}"
+        if self.type not in ChunkType.__members__.values():
+            return f"0x{self.type:02x}"
+        return ChunkType(self.type).name.removeprefix("LAST_")
 
 
 def is_aec(prefix: bytes) -> bool:
@@ -161,17 +167,17 @@ def write(file: AecFile) -> bytes:
     if header.alpha != (file.alpha is not None):
         raise FormatError("the alpha chunk and the head do not agree")
     head = _pack_head(header)
-    crc = zlib.crc32(head)
-    out = [head, struct.pack("<I", crc)]
+    crc = zlib.crc32(head)  # seeding with it ties the chunks to this file
+    out = [head]
     metadata = ((ChunkType.ICC, file.icc), (ChunkType.EXIF, file.exif), (ChunkType.XMP, file.xmp))
     for kind, body in (*metadata, (ChunkType.ALPHA, file.alpha)):
         if body is not None:
             out.append(_pack_chunk(kind, body, crc))
-    for tile in file.tiles:
+    for left, tile in zip(reversed(range(len(file.tiles))), file.tiles, strict=True):
         if tile is None or not tile.payload:
             raise FormatError("a tile without payload cannot be written")
-        body = struct.pack("<I", tile.checksum) + tile.payload
-        out.append(_pack_chunk(ChunkType.TILE, body, crc))
+        body = struct.pack("<H", tile.checksum) + tile.payload
+        out.append(_pack_chunk(ChunkType.TILE if left else ChunkType.LAST_TILE, body, crc))
     return b"".join(out)
 
 
@@ -197,8 +203,8 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, *, damaged_ok: bool = False)
     """The whole file, every rule of the format checked.
 
     Raises FormatError, ChecksumError, UnsupportedError or LimitError. With `damaged_ok` a damaged
-    or missing tile is None, damaged metadata is left out, a damaged alpha chunk gives alpha None;
-    the head must be intact all the same.
+    or missing tile is None, damaged metadata is left out, a damaged alpha chunk gives alpha None,
+    up to MAX_STRAY appended bytes are passed over; the head must be intact all the same.
     """
     header, offset = _unpack_head(data, max_pixels)
     count = header.tile_count
@@ -210,10 +216,12 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, *, damaged_ok: bool = False)
         for chunk in _chunks(data, offset):
             if not chunk.intact and not damaged_ok:
                 raise ChecksumError(f"{chunk.name} chunk at byte {chunk.offset} is damaged")
+            if not chunk.intact and chunk.type == ChunkType.LAST_TILE:
+                chunk = _without_stray(data, chunk, zlib.crc32(data[:offset]))
             body = bytes(data[chunk.start : chunk.start + chunk.length]) if chunk.intact else None
             kind = _check_chunk(chunk, header, others, len(tiles))
             if kind == ChunkType.TILE:
-                tiles.append(Tile(int.from_bytes(body[:4], "little"), body[4:]) if body else None)
+                tiles.append(Tile(int.from_bytes(body[:2], "little"), body[2:]) if body else None)
             else:
                 others[kind] = body
         if len(tiles) < count:
@@ -236,30 +244,33 @@ def _check_chunk(chunk: Chunk, header: Header, others: dict[int, bytes | None], 
         if kind >= _ANCILLARY and kind in _SINGLE and not tiles:
             return kind
         return ChunkType.ALPHA if header.alpha and ChunkType.ALPHA not in others else ChunkType.TILE
-    if kind < _ANCILLARY and kind not in (ChunkType.ALPHA, ChunkType.TILE):
+    if kind < _ANCILLARY and kind not in ChunkType.__members__.values():
         raise UnsupportedError(f"critical chunk {chunk.name} is unknown to this release")
     if kind in others:
         raise FormatError(f"second {where}")
-    if kind != ChunkType.TILE and (tiles or ChunkType.ALPHA in others):
+    if kind in _TILES and (kind == ChunkType.LAST_TILE) != (tiles + 1 == header.tile_count):
+        raise FormatError(f"{where} and the number of tiles, {header.tile_count}, do not agree")
+    if kind not in _TILES and (tiles or ChunkType.ALPHA in others):
         raise FormatError(f"{where} is out of order")
     if kind == ChunkType.ALPHA and not header.alpha:
         raise FormatError(f"{where} in a picture without alpha")
-    if kind == ChunkType.TILE and header.alpha and ChunkType.ALPHA not in others:
+    if kind in _TILES and header.alpha and ChunkType.ALPHA not in others:
         raise FormatError("the ALPHA chunk is missing")
     if kind >= _ANCILLARY and chunk.length > MAX_METADATA:
         raise LimitError(f"{where} is larger than {MAX_METADATA} bytes")
-    if chunk.length < (5 if kind == ChunkType.TILE else 1):
+    if chunk.length < (3 if kind in _TILES else 1):
         raise FormatError(f"{where} is too short")
-    return kind
+    return ChunkType.TILE if kind in _TILES else kind
 
 
 def _pack_head(header: Header) -> bytes:
-    """The head up to, not including, its CRC-32."""
+    """The whole head."""
     tile_code = TILE_SIDES.index(header.tile) + 1 if header.tile else 0
     kind = header.colour | (_KIND_ALPHA if header.alpha else 0) | tile_code << _TILE_SHIFT
-    sides = _pack_varint(header.width - 1) + _pack_varint(header.height - 1)
+    numbers = (header.width - 1, header.height - 1, header.quality)
     start = MAGIC + bytes([VERSION]) + header.model_id + bytes([kind])
-    return start + sides + struct.pack("<H", header.quality)
+    head = start + b"".join(map(pack_varint, numbers))
+    return head + struct.pack("<H", zlib.crc32(head) & 0xFFFF)
 
 
 def _unpack_head(data: bytes, max_pixels: int) -> tuple[Header, int]:
@@ -273,12 +284,12 @@ def _unpack_head(data: bytes, max_pixels: int) -> tuple[Header, int]:
     if len(data) < 10:
         raise FormatError("file cut short inside the head")
     model_id, kind = bytes(data[5:9]), data[9]
-    width, offset = _unpack_varint(data, 10, 3, "head")
-    height, offset = _unpack_varint(data, offset, 3, "head")
-    if len(data) < offset + 6:
+    width, offset = unpack_varint(data, 10, 3, "head")
+    height, offset = unpack_varint(data, offset, 3, "head")
+    quality, offset = unpack_varint(data, offset, 2, "head")
+    if len(data) < offset + 2:
         raise FormatError("file cut short inside the head")
-    quality, crc = struct.unpack_from("<HI", data, offset)
-    if zlib.crc32(data[: offset + 2]) != crc:
+    if zlib.crc32(data[:offset]) & 0xFFFF != int.from_bytes(data[offset : offset + 2], "little"):
         raise ChecksumError("the head of the file is damaged")
     colour, tile_code = kind & _KIND_COLOUR, kind >> _TILE_SHIFT
     if kind & _KIND_RESERVED or colour > Colour.RGB or tile_code > len(TILE_SIDES):
@@ -288,24 +299,28 @@ def _unpack_head(data: bytes, max_pixels: int) -> tuple[Header, int]:
     tile = TILE_SIDES[tile_code - 1] if tile_code else 0
     alpha = bool(kind & _KIND_ALPHA)
     header = Header(model_id, Colour(colour), alpha, width + 1, height + 1, quality, tile)
-    return header, offset + 6
+    return header, offset + 2
 
 
 def _pack_chunk(kind: ChunkType, body: bytes, seed: int) -> bytes:
     limit = MAX_METADATA if kind & _ANCILLARY else MAX_LENGTH
     if not 1 <= len(body) <= limit:
         raise LimitError(f"{kind.name} chunk of {len(body)} bytes: must be 1 to {limit}")
-    start = bytes([kind]) + _pack_varint(len(body))
-    # Seeding with the CRC of the head ties the chunk to this file.
+    start = bytes([kind])
+    if kind != ChunkType.LAST_TILE:  # it ends with the file
+        start += pack_varint(len(body))
     return start + body + struct.pack("<I", zlib.crc32(body, zlib.crc32(start, seed)))
 
 
 def _chunks(data: bytes, offset: int) -> Iterator[Chunk]:
     """Frame the chunks from `offset` (the end of the head) to the end of the file."""
-    seed = struct.unpack_from("<I", data, offset - 4)[0]
+    seed = zlib.crc32(data[:offset])
     view = memoryview(data)
     while offset < len(data):
-        length, start = _unpack_varint(data, offset + 1, 5, "chunk")
+        if data[offset] == ChunkType.LAST_TILE:
+            start, length = offset + 1, max(0, len(data) - offset - 5)
+        else:
+            length, start = unpack_varint(data, offset + 1, 5, "chunk")
         if length > len(data) - start - 4:
             raise FormatError(f"file cut short inside the chunk at byte {offset}")
         (crc,) = struct.unpack_from("<I", data, start + length)
@@ -314,25 +329,13 @@ def _chunks(data: bytes, offset: int) -> Iterator[Chunk]:
         offset = start + length + 4
 
 
-def _pack_varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _unpack_varint(data: bytes, offset: int, max_bytes: int, where: str) -> tuple[int, int]:
-    """(value, offset after it) of a canonical LEB128 number of at most `max_bytes` bytes."""
-    value = 0
-    for index in range(max_bytes):
-        if offset + index >= len(data):
-            raise FormatError(f"file cut short inside a {where}")
-        byte = data[offset + index]
-        value |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:
-            if not byte and index:
-                raise FormatError(f"number written with too many bytes in a {where}")
-            return value, offset + index + 1
-    raise FormatError(f"number too long in a {where}")
+def _without_stray(data: bytes, chunk: Chunk, seed: int) -> Chunk:
+    """A damaged last tile cut where its CRC-32 matches: there may be bytes behind it."""
+    end = chunk.start + chunk.length
+    first = max(chunk.start, end - MAX_STRAY)
+    crc = zlib.crc32(data[chunk.offset : first], seed)
+    for stop in range(first, end):
+        if crc == int.from_bytes(data[stop : stop + 4], "little"):
+            return Chunk(chunk.type, chunk.offset, chunk.start, stop - chunk.start, intact=True)
+        crc = zlib.crc32(data[stop : stop + 1], crc)
+    return chunk

@@ -9,6 +9,7 @@ not once per symbol. Table index 0 of an open set is the "certain zero": nothing
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ PRECISION = 24  # bits; every table sums to 2^24
 ESCAPE_BITS = 16  # a value outside its table is coded as an escape and these raw bits
 SYMBOL_LIMIT = 32000  # |symbol| never exceeds this, so 16-bit integers hold it
 
+_STATE = 1 << 64  # the coder's interval is kept modulo this
+_LAST_WORD = (1 << 32) - 1  # what the coder adds to the lower end to make its last word
 _ESCAPE = constriction.stream.model.Uniform(1 << ESCAPE_BITS)
 
 
@@ -127,9 +130,25 @@ class SymbolEncoder:
             self._coder.encode(np.concatenate(escaped).astype(np.int32), _ESCAPE)
 
     def finish(self) -> bytes:
-        """The payload; trailing zero bytes are dropped (the decoder puts them back)."""
-        words = self._coder.get_compressed().astype("<u4")
-        return words.tobytes().rstrip(b"\0") or b"\0"
+        """The payload: the shortest bytes that, with zeros behind them, decode to the symbols."""
+        count, (lower, width) = self._coder.pos()
+        words = self._coder.get_compressed()
+        # The coder has ended its words as if anything could follow. Take what it was sure of
+        # before, undo the carry of its ending, and end with as few bytes as the interval allows.
+        carried = lower + _LAST_WORD >= _STATE
+        before = int.from_bytes(words[:count].astype(">u4").tobytes(), "big") - carried
+        point = next(p for p in _roundings(lower) if p < lower + width)
+        value = before * _STATE + point
+        return value.to_bytes(4 * count + 8, "big").rstrip(b"\0") or b"\0"
+
+
+def _roundings(lower: int) -> Iterator[int]:
+    """A 64-bit number rounded up to 0 to 4 bytes, the rest being zeros; 2^64 is a carry.
+
+    The last one is less than 2^32 above it: inside every interval of the coder.
+    """
+    for unit in (1 << bits for bits in (64, 56, 48, 40, 32)):
+        yield -(-lower // unit) * unit
 
 
 class SymbolDecoder:
@@ -137,7 +156,7 @@ class SymbolDecoder:
 
     def __init__(self, payload: bytes) -> None:
         padded = payload + bytes(-len(payload) % 4)
-        words = np.frombuffer(padded, "<u4").astype(np.uint32)
+        words = np.frombuffer(padded, ">u4").astype(np.uint32)
         self._coder = constriction.stream.queue.RangeDecoder(words)
 
     def get(self, index: Ints, tables: TableSet) -> npt.NDArray[np.int32]:

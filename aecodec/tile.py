@@ -22,14 +22,19 @@ LATENT = 16  # pixels per latent
 
 
 class Checksum:
-    """CRC-32 of all symbols of a tile in coding order, as 16-bit little-endian integers."""
+    """Low half of the CRC-32 of a tile's symbols in coding order, as 16-bit little-endian."""
 
     def __init__(self) -> None:
-        self.value = 0
+        self._crc = 0
+
+    @property
+    def value(self) -> int:
+        """The 16 bits that the file carries."""
+        return self._crc & 0xFFFF
 
     def add(self, symbols: npt.NDArray[np.integer[Any]]) -> None:
         """Take in the next symbols (n,)."""
-        self.value = zlib.crc32(symbols.astype("<i2").tobytes(), self.value)
+        self._crc = zlib.crc32(symbols.astype("<i2").tobytes(), self._crc)
 
 
 def encode_tile(model: Model, u: Float, quality: int, grey: bool, *, verify: bool = False) -> Tile:

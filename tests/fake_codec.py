@@ -36,7 +36,7 @@ def encode_picture(
     return container.write(
         AecFile(
             header,
-            (Tile(zlib.crc32(levels.tobytes()), zlib.compress(levels.tobytes(), 1)),),
+            (Tile(zlib.crc32(levels.tobytes()) & 0xFFFF, zlib.compress(levels.tobytes(), 1)),),
             alpha=alpha.pack_alpha(picture.alpha) if picture.alpha is not None else None,
             icc=picture.icc if metadata != "none" else None,
             exif=picture.exif if metadata == "all" else None,

@@ -18,6 +18,7 @@ import aecodec
 from aecodec import cli, codec, container
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.errors import AecError, FormatError, LimitError, ModelError, SymbolError
+from aecodec.varint import pack_varint
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +130,11 @@ def claimed(width: int, height: int, tile_code: int = 0) -> bytes:
     """A file of 60 bytes that claims any size."""
     model_id = codec.open_model().weights.id
     kind = bytes([Colour.RGB | tile_code << 4])
-    sides = container._pack_varint(width - 1) + container._pack_varint(height - 1)
-    head = container.MAGIC + b"\1" + model_id + kind + sides + (7500).to_bytes(2, "little")
-    chunk = b"\x02" + bytes([60 - len(head) - 4 - 2 - 4])
-    chunk += bytes(60 - len(head) - len(chunk) - 8)
-    seals = [zlib.crc32(part).to_bytes(4, "little") for part in (head, head + chunk)]
-    return head + seals[0] + chunk + seals[1]
+    numbers = b"".join(pack_varint(number) for number in (width - 1, height - 1, 7500))
+    head = container.MAGIC + b"\1" + model_id + kind + numbers
+    head += (zlib.crc32(head) % 2**16).to_bytes(2, "little")
+    data = head + b"\x7c" + bytes(60 - len(head) - 1 - 4)
+    return data + zlib.crc32(data).to_bytes(4, "little")
 
 
 @pytest.mark.parametrize(

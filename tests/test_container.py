@@ -22,10 +22,10 @@ from aecodec.errors import (
 )
 
 MODEL = bytes.fromhex("0a1b2c3d")
-# 3x2 RGB, quality 75, one tile: the head without its CRC.
-GOLDEN_HEAD = bytes.fromhex("89414543 01 0a1b2c3d 01 02 01 4c1d")
+# 3x2 RGB, quality 75, one tile: the head without its check.
+GOLDEN_HEAD = bytes.fromhex("89414543 01 0a1b2c3d 01 02 01 cc3a")
 HEADER = Header(MODEL, Colour.RGB, False, 3, 2, 7500)
-SMALL = AecFile(HEADER, (Tile(0x12345678, b"abc"),))
+SMALL = AecFile(HEADER, (Tile(0x1234, b"abc"),))
 FULL = AecFile(
     Header(MODEL, Colour.GREY, True, 200, 130, 10000, 128),
     tuple(Tile(index, b"payload"[index:]) for index in range(4)),
@@ -36,25 +36,28 @@ FULL = AecFile(
 )
 
 
-def with_crc(head: bytes) -> bytes:
-    return head + struct.pack("<I", zlib.crc32(head))
+def with_check(head: bytes) -> bytes:
+    return head + struct.pack("<H", zlib.crc32(head) & 0xFFFF)
 
 
 def chunk(kind: int, body: bytes, head: bytes = GOLDEN_HEAD, length: bytes | None = None) -> bytes:
     start = bytes([kind]) + (bytes([len(body)]) if length is None else length)
-    return start + body + struct.pack("<I", zlib.crc32(head + start + body))
+    return start + body + struct.pack("<I", zlib.crc32(with_check(head) + start + body))
 
 
-TILE = chunk(2, b"\x78\x56\x34\x12abc")
+def last(body: bytes, head: bytes = GOLDEN_HEAD) -> bytes:
+    return chunk(0x7C, body, head, length=b"")
+
+
+TILE = last(b"\x34\x12abc")
 
 
 def test_golden_bytes() -> None:
     """Any change of these bytes is a new version of the format."""
-    assert container.write(SMALL) == with_crc(GOLDEN_HEAD) + TILE
-    assert container.read(with_crc(GOLDEN_HEAD) + TILE) == SMALL
+    assert container.write(SMALL) == with_check(GOLDEN_HEAD) + TILE
+    assert container.read(with_check(GOLDEN_HEAD) + TILE) == SMALL
     assert container.write(SMALL).hex(" ") == (
-        "89 41 45 43 01 0a 1b 2c 3d 01 02 01 4c 1d df f2 4a 39 "
-        "02 07 78 56 34 12 61 62 63 98 b8 40 16"
+        "89 41 45 43 01 0a 1b 2c 3d 01 02 01 cc 3a ff df 7c 34 12 61 62 63 cd 24 6d 28"
     )
 
 
@@ -74,12 +77,12 @@ def test_is_aec() -> None:
     assert not container.is_aec(b"")
 
 
-@pytest.mark.parametrize("size", [(1, 1), (129, 128), (2048, 2048), (16384, 256), (8192, 512)])
-@pytest.mark.parametrize("length", [1, 100, 2**21 - 5])
-def test_overhead_is_at_most_32_bytes(size: tuple[int, int], length: int) -> None:
+@pytest.mark.parametrize("size", [(1, 1), (129, 128), (2048, 2048), (65535, 64), (8192, 512)])
+@pytest.mark.parametrize("length", [1, 100, 2**22])
+def test_overhead_is_at_most_26_bytes(size: tuple[int, int], length: int) -> None:
     header = dataclasses.replace(HEADER, width=size[0], height=size[1])
-    data = container.write(AecFile(header, (Tile(2**32 - 1, bytes(length)),)))
-    assert len(data) - length <= 32
+    data = container.write(AecFile(header, (Tile(2**16 - 1, bytes(length)),)))
+    assert len(data) - length <= 26
 
 
 def test_largest_head_fits_head_max() -> None:
@@ -101,25 +104,29 @@ HEAD_CASES: list[tuple[str, bytes, type[AecError], str]] = [
     ("magic only", b"\x89AEC", FormatError, "cut short"),
     ("version 0", b"\x89AEC\x00" + bytes(40), UnsupportedError, "version 0"),
     ("version 2", b"\x89AEC\x02" + bytes(40), UnsupportedError, "version 2"),
-    ("no crc", GOLDEN_HEAD, FormatError, "cut short"),
-    ("wrong crc", GOLDEN_HEAD + bytes(4), ChecksumError, "head of the file is damaged"),
-    ("colour 2", b"\x89AEC\x01modl\x02\x02\x01\x4c\x1d", UnsupportedError, "kind 0x02"),
-    ("colour 3", b"\x89AEC\x01modl\x03\x02\x01\x4c\x1d", UnsupportedError, "kind 0x03"),
-    ("kind bit 3", b"\x89AEC\x01modl\x09\x02\x01\x4c\x1d", UnsupportedError, "kind 0x09"),
-    ("tile code 8", b"\x89AEC\x01modl\x81\x02\x01\x4c\x1d", UnsupportedError, "kind 0x81"),
-    ("long width", b"\x89AEC\x01modl\x01\x82\x00\x01\x4c\x1d", FormatError, "too many bytes"),
-    ("wide width", b"\x89AEC\x01modl\x01\xff\xff\xff\x01\x01\x4c\x1d", FormatError, "too long"),
-    ("side 65536", b"\x89AEC\x01modl\x11\xff\xff\x03\x00\x00\x00", LimitError, "65536x1"),
-    ("quality 10001", b"\x89AEC\x01modl\x01\x02\x01\x11\x27", FormatError, "quality 100.01"),
-    ("bomb", b"\x89AEC\x01modl\x71\xfe\xff\x03\xfe\xff\x03\x00\x00", LimitError, "65535x65535"),
-    ("untiled", b"\x89AEC\x01modl\x01\xff\x7f\xff\x7f\x00\x00", LimitError, "tile of 16384x16384"),
+    ("no check", GOLDEN_HEAD, FormatError, "cut short"),
+    ("wrong check", GOLDEN_HEAD + bytes(2), ChecksumError, "head of the file is damaged"),
+    ("colour 2", b"\x89AEC\x01modl\x02\x02\x01\xcc\x3a", UnsupportedError, "kind 0x02"),
+    ("colour 3", b"\x89AEC\x01modl\x03\x02\x01\xcc\x3a", UnsupportedError, "kind 0x03"),
+    ("kind bit 3", b"\x89AEC\x01modl\x09\x02\x01\xcc\x3a", UnsupportedError, "kind 0x09"),
+    ("tile code 8", b"\x89AEC\x01modl\x81\x02\x01\xcc\x3a", UnsupportedError, "kind 0x81"),
+    ("long width", b"\x89AEC\x01modl\x01\x82\x00\x01\xcc\x3a", FormatError, "too many bytes"),
+    ("wide width", b"\x89AEC\x01modl\x01\xff\xff\xff\x01\x01\xcc\x3a", FormatError, "too long"),
+    ("side 65536", b"\x89AEC\x01modl\x11\xff\xff\x03\x00\x00", LimitError, "65536x1"),
+    ("quality 10001", b"\x89AEC\x01modl\x01\x02\x01\x91\x4e", FormatError, "quality 100.01"),
+    ("bomb", b"\x89AEC\x01modl\x71\xfe\xff\x03\xfe\xff\x03\x00", LimitError, "65535x65535"),
+    ("untiled", b"\x89AEC\x01modl\x01\xff\x7f\xff\x7f\x00", LimitError, "tile of 16384x16384"),
 ]
 
 
 @pytest.mark.parametrize(("name", "head", "error", "message"), HEAD_CASES)
 def test_head_refusals(name: str, head: bytes, error: type[AecError], message: str) -> None:
-    # Everything but the cases about the head's own length and CRC carries a right CRC.
-    data = head if name in ("empty", "png", "magic only", "no crc", "wrong crc") else with_crc(head)
+    # Everything but the cases about the head's own length and check carries a right check.
+    data = (
+        head
+        if name in ("empty", "png", "magic only", "no check", "wrong check")
+        else with_check(head)
+    )
     for reader in (container.read, container.read_header, container.walk):
         with pytest.raises(error, match=message):
             reader(data)
@@ -129,52 +136,63 @@ ICC = chunk(0x81, b"p")
 CHUNK_CASES: list[tuple[str, bytes, type[AecError], str]] = [
     ("no tile", b"", FormatError, "cut short"),
     ("metadata only", ICC * 2, FormatError, "second ICC"),
-    ("type only", TILE + b"\x02", FormatError, "cut short inside a chunk"),
+    ("type only", b"\x7c", FormatError, "tiles do not fit"),
+    ("type only after metadata", ICC + b"\x7c", FormatError, "cut short inside the chunk"),
     ("length beyond the end", b"\x02\x7f" + bytes(40), FormatError, "cut short inside the chunk"),
-    ("non-canonical length", chunk(2, b"1234abc", length=b"\x87\x00"), FormatError, "too many"),
+    ("non-canonical length", chunk(2, b"12abc", length=b"\x85\x00"), FormatError, "too many"),
     ("six-byte length", b"\x02\x80\x80\x80\x80\x80\x01" + bytes(40), FormatError, "too long"),
-    ("wrong crc", TILE[:-1] + b"\x00", ChecksumError, "TILE chunk at byte 18 is damaged"),
-    ("unseeded crc", chunk(2, b"1234abc", head=b""), ChecksumError, "damaged"),
+    ("wrong crc", TILE[:-1] + b"\x00", ChecksumError, "TILE chunk at byte 16 is damaged"),
+    (
+        "unseeded crc",
+        TILE[:-4] + struct.pack("<I", zlib.crc32(TILE[:-4])),
+        ChecksumError,
+        "damaged",
+    ),
     ("unknown critical", chunk(3, b"x") + TILE, UnsupportedError, "0x03 is unknown"),
-    ("two icc", ICC + ICC + TILE, FormatError, "second ICC chunk at byte 25"),
+    ("two icc", ICC + ICC + TILE, FormatError, "second ICC chunk at byte 23"),
     ("two unknown", chunk(0xFF, b"1") * 2 + TILE, FormatError, "second 0xff"),
     ("empty metadata", chunk(0x82, b"") + TILE, FormatError, "too short"),
-    ("tile without payload", ICC + chunk(2, b"1234"), FormatError, "too short"),
-    ("tile without checksum", ICC + chunk(2, b""), FormatError, "too short"),
+    ("tile without payload", ICC + last(b"12"), FormatError, "too short"),
+    ("tile without checksum", ICC + last(b""), FormatError, "too short"),
     ("alpha not announced", chunk(1, b"x") + TILE, FormatError, "without alpha"),
-    ("second tile", TILE + TILE, FormatError, "after the last tile"),
-    ("metadata after tile", TILE + ICC, FormatError, "after the last tile"),
-    ("trailing byte", TILE + b"\x00", FormatError, "cut short inside a chunk"),
-    ("trailing bytes", TILE + bytes(60), FormatError, "damaged|after the last tile"),
+    ("not the last type", chunk(2, b"12abc"), FormatError, "do not agree"),
+    ("two tiles", chunk(2, b"12abc") + TILE, FormatError, "do not agree"),
+    ("second tile", TILE + TILE, ChecksumError, "TILE chunk at byte 16 is damaged"),
+    ("metadata after tile", TILE + ICC, ChecksumError, "TILE chunk at byte 16 is damaged"),
+    ("trailing byte", TILE + b"\x00", ChecksumError, "TILE chunk at byte 16 is damaged"),
+    ("trailing bytes", TILE + bytes(60), ChecksumError, "TILE chunk at byte 16 is damaged"),
 ]
 
 
 @pytest.mark.parametrize(("name", "chunks", "error", "message"), CHUNK_CASES)
 def test_chunk_refusals(name: str, chunks: bytes, error: type[AecError], message: str) -> None:
     with pytest.raises(error, match=message):
-        container.read(with_crc(GOLDEN_HEAD) + chunks)
+        container.read(with_check(GOLDEN_HEAD) + chunks)
 
 
 def test_alpha_must_stand_between_metadata_and_tiles() -> None:
-    head = b"\x89AEC\x01modl\x15\xff\x01\x00\x4c\x1d"  # 256x1, tile side 128, alpha
-    start, tile, alpha = with_crc(head), chunk(2, b"1234a", head), chunk(1, b"x", head)
-    assert container.read(start + alpha + tile + tile).alpha == b"x"
+    head = b"\x89AEC\x01modl\x15\xff\x01\x00\xcc\x3a"  # 256x1, tile side 128, alpha
+    start, tile, end = with_check(head), chunk(2, b"12a", head), last(b"12a", head)
+    alpha = chunk(1, b"x", head)
+    assert container.read(start + alpha + tile + end).alpha == b"x"
     for chunks, message in (
-        (tile + tile, "ALPHA chunk is missing"),
-        (tile + alpha + tile, "ALPHA chunk is missing"),
-        (alpha + alpha + tile + tile, "second ALPHA"),
-        (alpha + chunk(0x81, b"p", head) + tile + tile, "out of order"),
-        (alpha + tile + chunk(0x81, b"p", head) + tile, "out of order"),
+        (tile + end, "ALPHA chunk is missing"),
+        (tile + alpha + end, "ALPHA chunk is missing"),
+        (alpha + alpha + tile + end, "second ALPHA"),
+        (alpha + chunk(0x81, b"p", head) + tile + end, "out of order"),
+        (alpha + tile + chunk(0x81, b"p", head) + end, "out of order"),
         (alpha + tile + ICC, "damaged"),
         (alpha + tile, "cut short"),
-        (chunk(1, b"", head) + tile + tile, "too short"),
+        (alpha + tile + tile, "do not agree"),
+        (alpha + last(bytes(20), head), "do not agree"),
+        (chunk(1, b"", head) + tile + end, "too short"),
     ):
         with pytest.raises(FormatError, match=message):
             container.read(start + chunks)
 
 
 def test_unknown_ancillary_chunk_is_skipped() -> None:
-    assert container.read(with_crc(GOLDEN_HEAD) + chunk(0xFE, b"later") + ICC + TILE) == (
+    assert container.read(with_check(GOLDEN_HEAD) + chunk(0xFE, b"later") + ICC + TILE) == (
         dataclasses.replace(SMALL, icc=b"p")
     )
 
@@ -185,7 +203,7 @@ def test_metadata_above_the_limit_is_refused_both_ways() -> None:
         container.write(dataclasses.replace(SMALL, icc=body))
     big = chunk(0x81, body, length=b"\x81\x80\x80\x08")
     with pytest.raises(LimitError, match="larger than 16777216"):
-        container.read(with_crc(GOLDEN_HEAD) + big + TILE)
+        container.read(with_check(GOLDEN_HEAD) + big + TILE)
 
 
 def test_pixel_limit_is_the_callers() -> None:
@@ -198,10 +216,10 @@ def test_pixel_limit_is_the_callers() -> None:
 
 def test_tile_count_must_fit_the_bytes() -> None:
     # 60 bytes that claim 16384x16384 in 128-pixel tiles: refused by counting, at once.
-    head = b"\x89AEC\x01modl\x11\xff\x7f\xff\x7f\x00\x00"
+    head = b"\x89AEC\x01modl\x11\xff\x7f\xff\x7f\x00"
     start = time.perf_counter()
     with pytest.raises(FormatError, match="16384 tiles do not fit in 60 bytes"):
-        container.read((with_crc(head) + bytes(60))[:60])
+        container.read((with_check(head) + bytes(60))[:60])
     assert time.perf_counter() - start < 0.1
 
 
@@ -262,7 +280,28 @@ def test_chunk_of_another_file_is_refused() -> None:
         dataclasses.replace(SMALL, header=dataclasses.replace(HEADER, quality=7501))
     )
     with pytest.raises(ChecksumError):
-        container.read(container.write(SMALL)[:18] + other[18:])
+        container.read(container.write(SMALL)[:16] + other[16:])
+
+
+def test_check_of_the_head_finds_every_changed_byte() -> None:
+    """Without the chunks' help: it is all that `read_header` has."""
+    heads = [GOLDEN_HEAD, bytes.fromhex("89414543 01 0a1b2c3d 71 feff03 feff03 904e")]
+    for head in heads:
+        check = zlib.crc32(head) & 0xFFFF
+        for at in range(len(head)):
+            for change in range(1, 256):
+                changed = head[:at] + bytes([head[at] ^ change]) + head[at + 1 :]
+                assert zlib.crc32(changed) & 0xFFFF != check
+
+
+@pytest.mark.parametrize("stray", [b"\0", b"more", bytes(container.MAX_STRAY - 10)])
+def test_damaged_ok_passes_over_appended_bytes(stray: bytes) -> None:
+    for file in (SMALL, FULL):
+        data = container.write(file) + stray
+        with pytest.raises(ChecksumError):
+            container.read(data)
+        assert container.read(data, damaged_ok=True) == file
+    assert container.read(container.write(SMALL) + bytes(2**17), damaged_ok=True).tiles == (None,)
 
 
 def test_damaged_ok_keeps_what_is_intact() -> None:
@@ -283,10 +322,10 @@ def test_damaged_ok_fills_a_file_cut_short() -> None:
     data = container.write(FULL)
     file = container.read(data[:-1], damaged_ok=True)
     assert file == dataclasses.replace(FULL, tiles=(*FULL.tiles[:3], None))
-    file = container.read(data[:20], damaged_ok=True)
+    file = container.read(data[:18], damaged_ok=True)
     assert file == AecFile(FULL.header, (None,) * 4)
     with pytest.raises(FormatError):
-        container.read(data[:19], damaged_ok=True)
+        container.read(data[:17], damaged_ok=True)
 
 
 BODY = st.none() | st.binary(min_size=1, max_size=300)
@@ -304,7 +343,7 @@ def files(draw: st.DrawFn) -> AecFile:
         draw(st.integers(0, 10000)),
         draw(st.sampled_from((0, *container.TILE_SIDES))),
     )
-    tile = st.builds(Tile, st.integers(0, 2**32 - 1), st.binary(min_size=1, max_size=200))
+    tile = st.builds(Tile, st.integers(0, 2**16 - 1), st.binary(min_size=1, max_size=200))
     tiles = draw(st.lists(tile, min_size=header.tile_count, max_size=header.tile_count))
     return AecFile(header, tuple(tiles), alpha, draw(BODY), draw(BODY), draw(BODY))
 
@@ -338,6 +377,6 @@ def test_any_mutation_is_refused_or_harmless(data: st.DataObject) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_random_bytes_never_crash(noise: bytes) -> None:
-    for data in (noise, b"\x89AEC\x01" + noise, with_crc(GOLDEN_HEAD) + noise):
+    for data in (noise, b"\x89AEC\x01" + noise, with_check(GOLDEN_HEAD) + noise):
         with pytest.raises(AecError):
             container.read(data)

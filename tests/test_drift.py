@@ -74,5 +74,5 @@ def test_the_checksum_covers_every_symbol() -> None:
         checksum.add(np.array(symbols, np.int32))
         return checksum.value
 
-    assert value(1, 2, -300) == 0x6FC6658D  # of 01 00 02 00 d4 fe
+    assert value(1, 2, -300) == 0x658D  # of 0x6fc6658d, that of 01 00 02 00 d4 fe
     assert len({value(1, 2, -300), value(2, 1, -300), value(1, 2, 300), value(0, 1, 2, -300)}) == 4

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_coder import ReferenceDecoder
+from reference_coder import Exhausted, RangeDecoder, ReferenceDecoder
 
 from aecodec.entropy import PRECISION, SYMBOL_LIMIT, SymbolDecoder, SymbolEncoder, TableSet
 from aecodec.errors import FormatError
@@ -70,6 +70,95 @@ def test_round_trip(
             assert np.array_equal(decoder.get(index, tables), symbols)
 
 
+@st.composite
+def any_tables(draw: st.DrawFn) -> TableSet:
+    """Open tables of any shape, the certain zero first; flat, steep and one-sided ones."""
+    tables = []
+    for size in draw(st.lists(st.sampled_from([2, 4, 6, 10]), min_size=2, max_size=4)):
+        weights = draw(st.lists(st.sampled_from([0, 1, 9, 10**4, 10**7]), min_size=size,
+                                max_size=size))  # fmt: skip
+        total = sum(weights) or 1
+        counts = [1 + weight * (2**PRECISION - size) // total for weight in weights]
+        counts[draw(st.integers(0, size - 1))] += 2**PRECISION - sum(counts)
+        tables.append(counts)
+    sizes = np.array([len(table) for table in tables], np.int32)
+    return TableSet(np.concatenate(tables).astype(np.uint32), sizes, True)
+
+
+def decodes_to(payload: bytes, symbols: npt.NDArray[np.int32], index: npt.NDArray[np.int64],
+               tables: TableSet) -> bool:  # fmt: skip
+    """Whether the package's decoder gets these symbols; the one of the text must agree."""
+    answers = []
+    for decoder in (SymbolDecoder(payload), ReferenceDecoder(payload)):
+        try:
+            answers.append(np.array_equal(decoder.get(index, tables), symbols))
+        except (FormatError, Exhausted):
+            answers.append(False)
+    assert answers[0] == answers[1]
+    return answers[0]
+
+
+def neighbours(payload: bytes) -> list[bytes]:
+    """The two payloads of one byte less on either side of this one (one, at the very top)."""
+    below, size = int.from_bytes(payload[:-1], "big"), len(payload) - 1
+    return [n.to_bytes(size, "big") for n in (below, below + 1) if n < 256**size]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_payload_is_the_shortest(data: st.DataObject) -> None:
+    """What decodes to given symbols is an interval: two neighbours speak for all shorter ones."""
+    tables = data.draw(any_tables())
+    symbols, index = split(data.draw(elements(tables, 100)))
+    payload = encoded((symbols, index, tables))
+    assert decodes_to(payload, symbols, index, tables)
+    if len(payload) > 1:
+        assert not any(decodes_to(one, symbols, index, tables) for one in neighbours(payload))
+    assert len(payload) * 8 < tables.bits(symbols, index) + 16
+
+
+def chase(target: bytes, count: int, seed: int) -> tuple[TableSet, npt.NDArray[np.int32]]:
+    """Tables and symbols whose interval closes in on a payload from both sides.
+
+    It is as narrow as there is before the coder takes a word (2^32), or narrower.
+    """
+    coder, tables, symbols, rng = RangeDecoder(target), [], [], np.random.default_rng(seed)
+    for _ in range(count):
+        unit = coder.width >> PRECISION
+        slot = (coder.point - coder.lower) % 2**64 // unit
+        size = min(-(-(2**32) // unit), 2**20) if rng.integers(2) else int(rng.integers(1, 4))
+        below = min(max(slot - int(rng.integers(size)), 1), 2**PRECISION - size - 1)
+        tables.append([below, size, 2**PRECISION - below - size])
+        symbols.append(coder.entry(tables[-1]) - 1)
+    frequencies = np.array(tables, np.uint32).ravel()
+    return TableSet(frequencies, np.full(count, 3, np.int32), False), np.array(symbols, np.int32)
+
+
+@pytest.mark.parametrize("target", ["80", "0100", "12345678", "123456780001"])
+@pytest.mark.parametrize("last", [-1, 0, 1])
+def test_carries_run_through_all_words(target: str, last: int) -> None:
+    """Whether a word is 7fffffff or 80000000 may show as late as in the last symbol."""
+    for seed in range(100):
+        length = 1 + seed % 12
+        tables, symbols = chase(bytes.fromhex(target), length, seed)
+        symbols[-1] = last
+        index = np.arange(length, dtype=np.int64)
+        payload = encoded((symbols, index, tables))
+        assert decodes_to(payload, symbols, index, tables)
+        if len(payload) > 1:
+            assert not any(decodes_to(one, symbols, index, tables) for one in neighbours(payload))
+        assert len(payload) * 8 < tables.bits(symbols, index) + 16
+
+
+def test_decoder_reads_zeros_beyond_the_end() -> None:
+    """Zeros that were dropped, or that somebody added, make no difference."""
+    symbols, index = np.full(40, -1, np.int32), np.ones(40, np.int64)
+    tables = TableSet(np.full(8, 2**22, np.uint32), np.array([4, 4], np.int32), True)
+    assert encoded((symbols, index, tables)) == b"\0"  # ten bytes in full
+    for zeros in range(1, 20):
+        assert decodes_to(bytes(zeros), symbols, index, tables)
+
+
 def test_nothing_to_code() -> None:
     none = np.zeros(0, np.int32), np.zeros(0, np.int64), OPEN
     skipped = np.zeros(9, np.int32), np.zeros(9, np.int64), OPEN
@@ -87,7 +176,7 @@ def test_payload_bytes_are_these() -> None:
     symbols = np.array([-17, 1, 2, 0, 40, -1, -2, -32000], np.int32)
     z = np.array([0, -1, 1], np.int32), np.zeros(3, np.int64), closed
     payload = encoded(z, (symbols, index, tables))
-    assert payload.hex() == "ff090000fb83fefe0070fe4bb0fe4f5078d93f5f0005c65b"
+    assert payload.hex() == "000009fffefe83fb4bfe7000504ffeb05f3fd9785c"
     decoder = ReferenceDecoder(payload)
     assert np.array_equal(decoder.get(z[1], closed), z[0])
     assert np.array_equal(decoder.get(index, tables), symbols)

@@ -88,7 +88,7 @@ def test_a_newer_version_is_named() -> None:
 
 def test_truncation() -> None:
     data = saved(picture("RGB"), icc_profile=ICC).getvalue()
-    for length in range(18):
+    for length in range(16):
         with pytest.raises(SyntaxError):
             AecImageFile(io.BytesIO(data[:length]))
     for length in range(container.HEAD_MAX, len(data), 23):

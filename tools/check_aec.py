@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import zlib
 
-NAMES = {0x81: "ICC", 0x82: "EXIF", 0x83: "XMP", 0x01: "ALPHA", 0x02: "TILE"}
+NAMES = {0x81: "ICC", 0x82: "EXIF", 0x83: "XMP", 1: "ALPHA", 2: "TILE", 0x7C: "LAST TILE"}
 
 
 class Refused(Exception):
@@ -46,7 +46,7 @@ class Bytes:
 
 
 def check_head(file: Bytes, report: list[str]) -> tuple[int, bool, int, int, int]:
-    """(tiles, alpha expected, width, height, CRC-32 of the head)."""
+    """(tiles, alpha expected, width, height, CRC-32 of the whole head)."""
     if file.data[:4] != b"\x89AEC":
         raise Refused("not an .aec file")
     file.take(4)
@@ -55,10 +55,9 @@ def check_head(file: Bytes, report: list[str]) -> tuple[int, bool, int, int, int
         raise Refused(f"version {version} is not 1")
     model, kind = file.take(4).hex(), file.number(1)
     width, height = file.varint(3) + 1, file.varint(3) + 1
-    quality = file.number(2)
-    computed = zlib.crc32(file.data[: file.at])
-    if file.number(4) != computed:
-        raise Refused("CRC-32 of the head does not match")
+    quality = file.varint(2)
+    if zlib.crc32(file.data[: file.at]) % 2**16 != file.number(2):
+        raise Refused("check of the head does not match")
     colour, alpha, code = kind & 3, bool(kind & 4), kind >> 4
     if colour > 1 or kind & 8 or code > 7:
         raise Refused(f"reserved value in kind 0x{kind:02x}")
@@ -68,12 +67,12 @@ def check_head(file: Bytes, report: list[str]) -> tuple[int, bool, int, int, int
     if min(side, width) * min(side, height) > 2**22:
         raise Refused("a tile has more than 2^22 pixels")
     tiles = -(-width // side) * -(-height // side)
-    if tiles * 11 > len(file.data) - file.at:
+    if tiles * 8 > len(file.data) - file.at:
         raise Refused(f"{tiles} tiles do not fit in the {len(file.data) - file.at} bytes left")
     text = ("grey", "RGB")[colour] + (" with alpha" if alpha else "")
     report.append(f"head: {width}x{height} {text}, quality {quality / 100:g}, model {model}")
     report.append(f"tiles: {tiles}" + (f" of side {side}" if code else ""))
-    return tiles, alpha, width, height, computed
+    return tiles, alpha, width, height, zlib.crc32(file.data[: file.at])
 
 
 def check_chunks(file: Bytes, report: list[str]) -> None:
@@ -83,26 +82,30 @@ def check_chunks(file: Bytes, report: list[str]) -> None:
     while file.at < len(file.data):
         start = file.at
         kind = file.number(1)
-        body = file.take(file.varint(5))
+        left = len(file.data) - file.at
+        body = file.take(max(left - 4, 0) if kind == 0x7C else file.varint(5))
         computed = zlib.crc32(file.data[start : file.at], seed)
         name = f"{NAMES.get(kind, f'type 0x{kind:02x}')} at byte {start}"
         if file.number(4) != computed:
             raise Refused(f"CRC-32 does not match: {name}")
         if kind < 0x80 and kind not in NAMES:
             raise Refused(f"unknown critical chunk: {name}")
-        if kind != 2 and kind in seen:
+        tile, done = kind in (2, 0x7C), seen.count(2)
+        if not tile and kind in seen:
             raise Refused(f"repeated: {name}")
-        if (kind != 2 and 2 in seen) or (kind >= 0x80 and 1 in seen) or seen.count(2) == tiles:
+        if (not tile and done) or (kind >= 0x80 and 1 in seen) or done == tiles:
             raise Refused(f"out of order: {name}")
-        if (kind == 1 and not alpha) or (kind == 2 and alpha and 1 not in seen):
+        if tile and (kind == 0x7C) != (done + 1 == tiles):
+            raise Refused(f"type of the last tile and number of tiles do not agree: {name}")
+        if (kind == 1 and not alpha) or (tile and alpha and 1 not in seen):
             raise Refused(f"ALPHA chunk and kind do not agree: {name}")
-        if len(body) < (5 if kind == 2 else 1) or (kind >= 0x80 and len(body) > 2**24):
+        if len(body) < (3 if tile else 1) or (kind >= 0x80 and len(body) > 2**24):
             raise Refused(f"length {len(body)} not allowed: {name}")
         if kind == 1:
             check_alpha(body, width, height)
-        detail = f", symbols {body[3::-1].hex()}" if kind == 2 else ""
+        detail = f", symbols {body[1::-1].hex()}" if tile else ""
         report.append(f"{name}: {len(body)} bytes{detail}")
-        seen.append(kind)
+        seen.append(2 if tile else kind)
     if seen.count(2) != tiles:
         raise Refused(f"{seen.count(2)} of {tiles} tiles")
 

@@ -84,15 +84,15 @@ def mutate(data: bytes, source: random.Random) -> bytes:
 def resealed(data: bytes) -> bytes:
     """The same bytes with every CRC-32 made right, as far as the file can be framed."""
     out, at = bytearray(data), 10
-    for _ in range(2):  # the two sides
+    for _ in range(3):  # the two sides and the quality
         while at < len(out) and out[at] & 0x80:
             at += 1
         at += 1
-    end = at + 6
+    end = at + 2
     if len(out) < end:
         return data
-    seed = zlib.crc32(out[: end - 4])
-    out[end - 4 : end] = seed.to_bytes(4, "little")
+    out[at:end] = (zlib.crc32(out[:at]) % 2**16).to_bytes(2, "little")
+    seed = zlib.crc32(out[:end])
     try:
         for chunk in container._chunks(bytes(out), end):
             stop = chunk.start + chunk.length
@@ -122,7 +122,7 @@ def rebuilt(data: bytes, source: random.Random) -> bytes:
         if source.randrange(4):
             payload = mutate(payload, source)
         tiles.append(
-            Tile(source.randrange(2**32) if old is None else old.checksum, payload or b"\0")
+            Tile(source.randrange(2**16) if old is None else old.checksum, payload or b"\0")
         )
     return container.write(AecFile(header, tuple(tiles), alpha, file.icc, file.exif, file.xmp))
 

@@ -84,7 +84,7 @@ def describe(case: tuple[Any, ...], data: bytes) -> dict[str, Any]:
         "mode": mode, "width": width, "height": height, "quality": quality,
         "metadata": metadata, "tile": tile, "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
-        "symbols": [f"{part.checksum:08x}" for part in container.read(data).tiles if part],
+        "symbols": [f"{part.checksum:04x}" for part in container.read(data).tiles if part],
         "alpha": alpha,
         "samples": samples(back.pixels),
         "psnr": min(99.0, round(rate.psnr(source, back), 3)),
