@@ -90,7 +90,8 @@ def _halo(config: dict[str, int]) -> int:
     """Reach of the lapped transform (8 pixels) and of the 3x3 convolutions, in whole latents."""
     encoder = 8 + 8 * config["enc_blocks8"] + 16 * config["enc_blocks16"]
     decoder = 8 + 8 * config["dec_blocks8"] + 16 * config["dec_blocks16"]
-    decoder += 2 * (config["filter_layers"] + 2)  # at half resolution
+    convolutions = 2 + config["filter_layers"] + 2 * config.get("filter_blocks", 0)
+    decoder += 2 * convolutions  # at half resolution
     return -(-max(encoder, decoder) // 16) * 16
 
 

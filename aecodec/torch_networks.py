@@ -222,6 +222,9 @@ class TorchNetworks(OnnxNetworks):
         a = leaky_relu(convolve(a, "first") * quality, 0.1)
         for i in range(self._count("filter.layers", "weight")):
             a = leaky_relu(convolve(a, f"layers.{i}"), 0.1)
+        for i in range(self._count("filter.blocks")):
+            b = leaky_relu(convolve(a, f"blocks.{i}.w1"), 0.1)
+            a = a + convolve(b, f"blocks.{i}.w2")
         return torch.pixel_shuffle(convolve(a, "last"), 2)
 
     # Arithmetic.

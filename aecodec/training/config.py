@@ -1,19 +1,58 @@
-"""Configuration of a training run: a TOML file with the fields of `TrainConfig`."""
+"""Configurations: `Config` of a model, and `TrainConfig` of a run, which a TOML file holds."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aecodec.training.model import Config
+from torch import Tensor
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Config:
+    """Widths and depths. ``M`` latent channels of which the last ones of each kind are chroma."""
+
+    C8: int = 192
+    C16: int = 256
+    enc_blocks8: int = 3  # without any encoder block there is no g_a beside the linear path
+    enc_blocks16: int = 3
+    dec_blocks8: int = 2  # likewise g_s
+    dec_blocks16: int = 3
+    F: int = 32  # channels of the filter after the synthesis, at half resolution
+    filter_layers: int = 2
+    filter_blocks: int = 0  # residual blocks of two convolutions more
+    M: int = 320
+    Z: int = 96
+    H: int = 128
+    W: int = 192
+    prior_blocks: int = 2
+    anchors: int = 8
+    lambda_min: float = 0.0005
+    lambda_max: float = 0.6
+
+    @property
+    def has_g_a(self) -> bool:
+        """Whether there is an analysis network beside the linear path."""
+        return self.enc_blocks8 + self.enc_blocks16 > 0
+
+    @property
+    def has_g_s(self) -> bool:
+        """Whether there is a synthesis network beside the linear path."""
+        return self.dec_blocks8 + self.dec_blocks16 > 0
+
+    def log_lambda(self, quality: Tensor) -> Tensor:
+        """Natural logarithm of lambda at quality 0..100 (log-linear)."""
+        lo, hi = math.log(self.lambda_min), math.log(self.lambda_max)
+        return lo + (hi - lo) * quality / 100.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +83,9 @@ class TrainConfig:
     quantised: bool = False  # train the probability path on its integer grid
     deadzone: float = 0.0  # strength of the dead zone in what synthesis and later steps see
     hard: bool = False  # rates of the symbols, not of the noisy latent: only for judging
+    freeze_synthesis: bool = False  # train the probability model alone
     freeze_analysis: bool = False  # last stage: latents are fixed, decoder and prior adapt
+    fit_steps: int = 0  # count symbols anew every so many steps (0: plain Gaussians)
     minutes: float = 0.0  # stop after this time (0: no limit)
     log_steps: int = 50
     save_minutes: float = 10.0

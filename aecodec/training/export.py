@@ -24,6 +24,7 @@ from torch import nn
 from aecodec.entropy import PRECISION
 from aecodec.prior import GAIN_SHIFT, INVERSE_SHIFT, Z_LIMIT
 from aecodec.training import graphs
+from aecodec.training.config import Config
 from aecodec.training.layers import (
     EXACT_SUM,
     GRID,
@@ -35,13 +36,17 @@ from aecodec.training.layers import (
 )
 from aecodec.training.model import (
     MEAN_GRID,
-    MEAN_UNITS,
     SCALE_GRID,
+    Codec,
+)
+from aecodec.training.symbols import (
+    BINS,
+    MEAN_UNITS,
     SCALE_LEVELS,
     SCALE_MIN,
     SCALE_STEP,
-    Codec,
-    Config,
+    SymbolModel,
+    gaussian_bins,
 )
 
 Array = npt.NDArray[Any]
@@ -64,17 +69,27 @@ def frequencies(pmf: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
     return counts.astype(np.uint32)
 
 
-def y_tables() -> tuple[Array, Array]:
-    """Frequencies and sizes of the Gaussian tables, one per scale level, each with an escape."""
+def y_tables(symbols: SymbolModel) -> tuple[Array, Array]:
+    """Frequencies and sizes of the tables of y, one per scale level, each with an escape.
+
+    |k| has the shares that were counted; those that share a bin follow the level's Gaussian.
+    """
+    bins = gaussian_bins().numpy()
+    shares = bins * 2.0 ** -symbols.correction.cpu().double().numpy()
     flat, sizes = [], []
     for level in range(SCALE_LEVELS):
         sigma = SCALE_MIN * math.exp(level * SCALE_STEP)
         radius = math.ceil(4.5 * sigma) + 1
-        edges = [(k - 0.5) / (sigma * math.sqrt(2)) for k in range(-radius, radius + 2)]
-        cdf = [0.5 * math.erfc(-e) for e in edges]
-        pmf = np.diff(cdf)
-        tail = max(2 * cdf[0], 2.0**-18)
-        flat.append(frequencies(np.append(pmf, tail)))
+        # Mass of |k| = 0, 1, ... radius, both signs, and of all beyond.
+        beyond = [math.erfc((k - 0.5) / (sigma * math.sqrt(2))) for k in range(1, radius + 2)]
+        mass = -np.diff([1.0, *beyond])
+        last = min(radius, BINS - 2)
+        if radius > last:
+            mass[last + 1 :] *= shares[level, -1] / bins[level, -1]
+        mass[: last + 1] = shares[level, : last + 1]
+        tail = max(shares[level].sum() - mass.sum(), 2.0**-18)
+        pmf = np.concatenate([mass[:0:-1] / 2, mass[:1], mass[1:] / 2, [tail]])
+        flat.append(frequencies(pmf))
         sizes.append(2 * radius + 2)
     return np.concatenate(flat), np.array(sizes, np.int32)
 
@@ -160,7 +175,7 @@ def collect(model: Codec) -> dict[str, Array]:
     for name, array in quality_tables(model).items():
         out[f"tables.{name}"] = array
     out["tables.luma"] = _numpy(model.grey_mask, "uint8")
-    for name, (flat, sizes) in (("y", y_tables()), ("z", z_tables(model))):
+    for name, (flat, sizes) in (("y", y_tables(model.symbols)), ("z", z_tables(model))):
         out[f"tables.{name}_frequencies"], out[f"tables.{name}_sizes"] = flat, sizes
     # What only training needs, so that the released file can be trained further.
     for name, value in model.z_prior.state_dict().items():

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+from aecodec.training.config import Config
 from aecodec.training.lapped import lapped_matrix
 from aecodec.training.layers import GRID, LIMIT
-from aecodec.training.model import Config
 
 Array = npt.NDArray[Any]
 OPSET, IR_VERSION = 17, 8
@@ -237,6 +237,9 @@ def synthesis(g: Graph, cfg: Config) -> None:
     a = g.op("LeakyRelu", a, alpha=0.1)
     for i in range(cfg.filter_layers):
         a = g.op("LeakyRelu", g.conv3(a, f"filter.layers.{i}"), alpha=0.1)
+    for i in range(cfg.filter_blocks):
+        b = g.op("LeakyRelu", g.conv3(a, f"filter.blocks.{i}.w1"), alpha=0.1)
+        a = g.op("Add", a, g.conv3(b, f"filter.blocks.{i}.w2"))
     x_hat = g.op("Add", x_hat, g.shuffle(g.conv3(a, "filter.last"), 2))
     x_hat = g.op("Add", g.op("Mul", x_hat, g.scalar(64.0)), g.scalar(128.0))
     x_hat = g.op("Round", g.clip(x_hat, 0.0, 255.0))

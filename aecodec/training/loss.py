@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aecodec.training.model import Config, Output
+from aecodec.training.config import Config
+from aecodec.training.model import Output
 
 
 class Loss(NamedTuple):

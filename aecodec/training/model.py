@@ -29,15 +29,14 @@ grid of 1/64, which is -1024..1023 as integers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from compressai.entropy_models import EntropyBottleneck, GaussianConditional
-from compressai.ops import LowerBound
+from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
+from aecodec.training.config import Config
 from aecodec.training.lapped import lap, lapped_matrix
 from aecodec.training.layers import (
     GRID,
@@ -46,54 +45,16 @@ from aecodec.training.layers import (
     Block,
     Exact,
     ExactBlock,
+    Filter,
     Pointwise,
     QualityVectors,
     cell_planes,
     ste_round,
     step_masks,
 )
+from aecodec.training.symbols import MEAN_UNITS, SCALE_MIN, SCALE_STEP, SymbolModel, Tally
 
-SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64
-SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1)
 MEAN_GRID, SCALE_GRID = 256, 64  # integer units of the prior's outputs (mean in u, index)
-MEAN_UNITS = 16  # the mean, in quantisation steps, is a multiple of 1/16
-
-
-@dataclass(frozen=True)
-class Config:
-    """Widths and depths. ``M`` latent channels of which the last ones of each kind are chroma."""
-
-    C8: int = 192
-    C16: int = 256
-    enc_blocks8: int = 3  # without any encoder block there is no g_a beside the linear path
-    enc_blocks16: int = 3
-    dec_blocks8: int = 2  # likewise g_s
-    dec_blocks16: int = 3
-    F: int = 32  # channels of the filter after the synthesis, at half resolution
-    filter_layers: int = 2
-    M: int = 320
-    Z: int = 96
-    H: int = 128
-    W: int = 192
-    prior_blocks: int = 2
-    anchors: int = 8
-    lambda_min: float = 0.0005
-    lambda_max: float = 0.6
-
-    @property
-    def has_g_a(self) -> bool:
-        """Whether there is an analysis network beside the linear path."""
-        return self.enc_blocks8 + self.enc_blocks16 > 0
-
-    @property
-    def has_g_s(self) -> bool:
-        """Whether there is a synthesis network beside the linear path."""
-        return self.dec_blocks8 + self.dec_blocks16 > 0
-
-    def log_lambda(self, quality: Tensor) -> Tensor:
-        """Natural logarithm of lambda at quality 0..100 (log-linear)."""
-        lo, hi = math.log(self.lambda_min), math.log(self.lambda_max)
-        return lo + (hi - lo) * quality / 100.0
 
 
 class Output(NamedTuple):
@@ -135,31 +96,6 @@ class Synthesis(nn.Module):
         a = self.blocks16(self.stem(u_hat) * q16)
         a = self.blocks8(F.pixel_shuffle(self.up(a), 2) * q8)
         return F.pixel_shuffle(self.head(a), 8)
-
-
-class Filter(nn.Module):
-    """Residual 3x3 convolutions at half resolution on the synthesised picture.
-
-    Coding noise and block edges look the same everywhere in a picture, so these few small
-    kernels learn from every position what 16x16 blocks would have to learn 256 times.
-    """
-
-    def __init__(self, cfg: Config) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(12, cfg.F, 3, padding=1)
-        self.layers = nn.ModuleList(
-            [nn.Conv2d(cfg.F, cfg.F, 3, padding=1) for _ in range(cfg.filter_layers)]
-        )
-        self.last = nn.Conv2d(cfg.F, 12, 3, padding=1)
-        nn.init.normal_(self.last.weight, std=1e-3)
-        nn.init.zeros_(self.last.bias)
-
-    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
-        """x (B,3,H,W) in units of 64 levels, quality (B,F,1,1) -> correction, same units."""
-        a = F.leaky_relu(self.first(F.pixel_unshuffle(x, 2)) * quality, 0.1)
-        for layer in self.layers:
-            a = F.leaky_relu(layer(a), 0.1)
-        return F.pixel_shuffle(self.last(a), 2)
 
 
 class HyperAnalysis(nn.Module):
@@ -236,6 +172,8 @@ class Codec(nn.Module):
         # As released: symbols chosen with a dead zone of this strength; rates of the symbols
         # themselves (hard) rather than of the latent with noise.
         self.deadzone, self.hard = 0.0, False
+        self.with_filter = True  # the prior can train without it: see docs/training.md
+        self.tally: Tally | None = None  # where to count symbols, see `aecodec.training.symbols`
         k = cfg.anchors
         self.linear_a = nn.Parameter(torch.zeros(cfg.M, 768))
         self.linear_s = nn.Parameter(torch.zeros(768, cfg.M))
@@ -245,7 +183,8 @@ class Codec(nn.Module):
         self.register_buffer("grey_mask", torch.ones(cfg.M))  # 0: chroma channel
         self.g_a = Analysis(cfg) if cfg.has_g_a else None
         self.g_s = Synthesis(cfg) if cfg.has_g_s else None
-        self.filter, self.h_a = Filter(cfg), HyperAnalysis(cfg)
+        self.filter = Filter(cfg.F, cfg.filter_layers, cfg.filter_blocks)
+        self.h_a = HyperAnalysis(cfg)
         self.h_s, self.prior = HyperSynthesis(cfg), Prior(cfg)
         quality = torch.linspace(0, 100, k)
         step = torch.sqrt(26.0 / torch.exp(cfg.log_lambda(quality)))  # best uniform step
@@ -259,8 +198,7 @@ class Codec(nn.Module):
         self.q_h, self.q_z = QualityVectors(ones(k, cfg.H)), QualityVectors(ones(k, cfg.Z))
         self.q_prior = QualityVectors(torch.zeros(k, cfg.W))
         self.z_prior = EntropyBottleneck(cfg.Z * k, filters=(3, 3), init_scale=6)
-        self.y_prior = GaussianConditional(None)
-        self.index_floor = LowerBound(0.0)
+        self.symbols = SymbolModel()
 
     @torch.no_grad()
     def start_from_blocks(self, basis: Tensor, std: Tensor, grey: Tensor) -> None:
@@ -298,6 +236,8 @@ class Codec(nn.Module):
             u_hat = (y_hat / self.s[None, :, None, None]).clamp(-LIMIT, LIMIT)
             net = self.g_s(u_hat, self.q_s16(quality), self.q_s8(quality))
             x_hat = x_hat + net.float() * 64.0
+        if not self.with_filter:
+            return x_hat + 128.0
         correction = self.filter(x_hat / 64.0, self.q_filter(quality))
         return x_hat + correction.float() * 64.0 + 128.0
 
@@ -309,15 +249,23 @@ class Codec(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             # One table per quality bucket: the bottleneck sees z once per bucket, each sample
             # takes its own.
-            noise = self.training and not self.hard
-            source = z if noise else ste_round(z)
-            _, lik = self.z_prior(source.repeat(1, k, 1, 1), training=noise)
+            source = z if self.training else ste_round(z)
+            _, lik = self.z_prior(source.repeat(1, k, 1, 1), training=self.training)
         b = (quality / 100.0 * (k - 1)).round().long()
         lik = lik.reshape(z.shape[0], k, *z.shape[1:])[torch.arange(z.shape[0]), b]
         return ste_round(z), -torch.log2(lik).flatten(1).sum(1)
 
     def forward(self, x: Tensor, quality: Tensor, grey: Tensor) -> Output:
         """x (B,3,H,W) 0..255, quality (B,) 0..100, grey (B,) bool: code no chroma channel."""
+        y_hat, bits_y, bits_z = self._code(x, quality, grey)
+        return Output(self.synthesis(y_hat, quality), bits_y, bits_z)
+
+    def coded_latent(self, x: Tensor, quality: Tensor, grey: Tensor) -> Tensor:
+        """y_hat (B,M,h,w) in natural units, for the arguments of `forward`."""
+        return self._code(x, quality, grey)[0]
+
+    def _code(self, x: Tensor, quality: Tensor, grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-> y_hat, bits of y and bits of z per sample."""
         y = self.analysis(x, quality)
         z_hat, bits_z = self.hyper(y, quality)
         coded = torch.where(grey[:, None], self.grey_mask, torch.ones_like(self.grey_mask))
@@ -325,7 +273,7 @@ class Codec(nn.Module):
         fast = torch.is_autocast_enabled(x.device.type) and not self.quantised
         with torch.autocast(x.device.type, torch.bfloat16, enabled=fast):
             y_hat, bits_y = self.code_latent(y, z_hat, quality, coded[:, :, None, None])
-        return Output(self.synthesis(y_hat, quality), bits_y, bits_z)
+        return y_hat, bits_y, bits_z
 
     def code_latent(
         self, y: Tensor, z_hat: Tensor, quality: Tensor, coded: Tensor
@@ -340,6 +288,7 @@ class Codec(nn.Module):
         masks = step_masks(y.shape[1], y.shape[2], y.shape[3], y.device)
         cell = cell_planes(y)
         y_step, r_all, index_all = torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y)
+        k_all = torch.zeros_like(y)
         for step in range(4):
             context = self._grid((y_step / u_to_step).clamp(-LIMIT, TOP))
             mean_u, index = self.prior(step, torch.cat([context, cell], 1), common)
@@ -348,11 +297,17 @@ class Codec(nn.Module):
                 mean, index = ste_round(mean * MEAN_UNITS) / MEAN_UNITS, ste_round(index)
             mask = masks[step] * coded
             r = (y_scaled - mean) * mask
-            r_hat = r + (self._symbols(r, index) - r).detach()
-            r_all, index_all = r_all + (r_hat if self.hard else r), index_all + index * mask
-            y_step = y_step + (r_hat + mean) * mask
-        bits = self._bits(r_all, index_all, coded)
-        return y_step * torch.exp(self.log_inverse(quality)), bits
+            k = self.symbols.choose(r, index, self.deadzone)
+            # With a latent that learns, gradients go straight through the rounding. With a fixed
+            # one nothing learns through y_hat: a mean that does runs away by whole steps.
+            y_hat = (k + mean).detach() if self.hard else r + (k - r).detach() + mean
+            r_all, index_all = r_all + r, index_all + index * mask
+            k_all = k_all + k * mask
+            y_step = y_step + y_hat * mask
+        if self.tally is not None:
+            self.tally.add(k_all, index_all, coded)
+        bits = self._bits(r_all, k_all, index_all) * coded
+        return y_step * torch.exp(self.log_inverse(quality)), bits.flatten(1).sum(1)
 
     def _grid(self, a: Tensor) -> Tensor:
         """Round activations to the integer grid of the exact path, when that is asked for."""
@@ -360,26 +315,16 @@ class Codec(nn.Module):
             return a
         return a + (torch.floor(a * GRID + 0.5) / GRID - a).detach()
 
-    @torch.no_grad()
-    def _symbols(self, r: Tensor, index: Tensor) -> Tensor:
-        """Integers of residuals r, by rounding or as `aecodec.quantise` chooses them."""
-        size = r.abs()
-        k = torch.round(size)
-        if self.deadzone:
-            bits = [-torch.log2(self._likelihood(k - d, index, False)) for d in (0, 1)]
-            shift = (self.deadzone * 3 / 52 * (bits[0] - bits[1])).clamp(0.0, 0.5)
-            k = k - ((size - (k - 0.5) < shift) & (k > 0)).float()
-        return torch.copysign(k, r)
+    def _bits(self, r: Tensor, k: Tensor, index: Tensor) -> Tensor:
+        """Bits of every element, for residuals r coded as symbols k at continuous indices.
 
-    def _likelihood(self, r: Tensor, index: Tensor, noise: bool) -> Tensor:
-        """Probability of residuals at (continuous) scale indices, in float32."""
-        with torch.autocast(r.device.type, enabled=False):
-            index = self.index_floor(index.float()).clamp_max(SCALE_LEVELS - 1.0)
-            scales = SCALE_MIN * torch.exp(index * SCALE_STEP)
-            _, lik = self.y_prior(r.float(), scales, training=noise)
-        return lik
-
-    def _bits(self, r: Tensor, index: Tensor, coded: Tensor) -> Tensor:
-        """Bits per sample of residuals r at (continuous) scale indices."""
-        lik = self._likelihood(r, index, self.training and not self.hard)
-        return (-torch.log2(lik) * coded).flatten(1).sum(1)
+        While the latent learns, those of the residual with uniform noise. For a fixed latent
+        those of the symbols; these do not say how the mean should move, the noise does.
+        """
+        if self.training and not self.hard:
+            return self.symbols.gaussian_bits(r, index, True)
+        bits = self.symbols.bits(k, index)
+        if not self.training:
+            return bits
+        noisy = self.symbols.gaussian_bits(r, index.detach(), True)
+        return bits + (noisy - noisy.detach())

@@ -29,11 +29,13 @@ from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import Pixels, block_components, open_pictures, open_tiles, sample_batch
 from aecodec.training.loss import Loss, psnr, rate_distortion
 from aecodec.training.model import Codec
+from aecodec.training.stages import fit_symbols, freeze_analysis, freeze_synthesis
 
 # Last layers, whose output goes straight into pixels or latents. Beside the linear path the
 # networks have a weak signal at first: what moves every direction alike (Muon) or moves these
 # layers fast drowns it in noise, and the networks fall silent (see docs/training.md).
 HEADS = ("g_a.head.weight", "g_s.head.weight")
+FIT_BATCHES = 6  # enough for about a million symbols of every common scale index
 VALID_QUALITIES = (0.0, 20.0, 40.0, 60.0, 80.0, 100.0)
 
 
@@ -80,7 +82,9 @@ def _group(name: str, p: nn.Parameter) -> str:
     return "transform" if name.startswith(("g_a.", "g_s.")) else "matrix"
 
 
-def _ema_update(decay: float) -> Any:
+def ema_update(decay: float) -> Any:
+    """Update rule of a running average whose horizon grows with its age up to `decay`."""
+
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
         n = float(count)
         torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
@@ -140,7 +144,9 @@ class Run:
         self.model.deadzone, self.model.hard = cfg.deadzone, cfg.hard
         if cfg.freeze_analysis:
             freeze_analysis(self.model)
-        self.ema = AveragedModel(self.model, multi_avg_fn=_ema_update(cfg.ema))
+        if cfg.freeze_synthesis:
+            freeze_synthesis(self.model)
+        self.ema = AveragedModel(self.model, multi_avg_fn=ema_update(cfg.ema))
         self.optimizers = make_optimizers(self.model, cfg)
         self.best = math.inf
         self.minutes = 0.0
@@ -187,6 +193,9 @@ class Run:
         """One optimisation step; a step whose gradient is not finite is skipped."""
         cfg = self.cfg
         rank, world = self.fabric.global_rank, self.fabric.world_size
+        if cfg.fit_steps and self.step % cfg.fit_steps == 0:
+            with self.fabric.autocast():
+                fit_symbols(self.model, self.tiles, cfg, FIT_BATCHES)
         rng = np.random.default_rng([cfg.seed, rank, self.step])
         torch.manual_seed(int(rng.integers(2**62)))
         x, grey = sample_batch(
@@ -218,11 +227,14 @@ class Run:
         averaged: Codec = self.ema.module
         # Judged as it will be shipped: integers on the probability path, chosen symbols.
         averaged.set_quantised(True)
-        averaged.deadzone, averaged.hard = STRENGTH, True
+        averaged.deadzone, averaged.hard, averaged.with_filter = STRENGTH, True, True
         with self.fabric.autocast():
+            if self.cfg.fit_steps:
+                fit_symbols(averaged, self.tiles, self.cfg, 8 * FIT_BATCHES)
             result = validate(averaged, pictures, self.fabric.device)
         averaged.set_quantised(self.cfg.quantised)
         averaged.deadzone, averaged.hard = self.cfg.deadzone, self.cfg.hard
+        averaged.with_filter = not self.cfg.freeze_synthesis
         self.log({"step": self.step, "minutes": round(self.minutes, 1), "valid": result})
         if result["score"] < self.best:
             self.best = result["score"]
@@ -231,15 +243,6 @@ class Run:
             meta = {"step": self.step, "minutes": self.minutes, "valid": result}
             meta["config"] = dataclasses.asdict(self.cfg)
             (self.out / "best.json").write_text(json.dumps(meta, indent=1))
-
-
-def freeze_analysis(model: Codec) -> None:
-    """Keep the latent y fixed, so that everything else can train on truly rounded symbols."""
-    for module in (model.g_a, model.q_a8, model.q_a16):
-        if module is not None:
-            module.requires_grad_(False)
-    model.linear_a.requires_grad_(False)
-    model.log_gain.requires_grad_(False)
 
 
 def run(cfg: TrainConfig, fabric: Fabric) -> None:

@@ -1,0 +1,109 @@
+"""Symbols of the latent: how residuals become integers, and what these cost.
+
+A residual r (in quantisation steps) with scale index i becomes the integer k that is best for
+rate and distortion. The rate of k is that of a Gaussian of the index's deviation plus a
+correction per index and |k|: residuals are more peaked than a Gaussian, and the dead zone
+empties the bins next to zero. The correction is counted on coded training pictures (`Tally`),
+not learned by gradients, and frozen into the released tables.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from compressai.entropy_models import GaussianConditional
+from compressai.ops import LowerBound
+from torch import Tensor, nn
+
+SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64
+SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1)
+MEAN_UNITS = 16  # means and values, in quantisation steps, are multiples of 1/16
+BINS = 9  # corrections for |k| = 0, 1, ... 7 and for all larger ones together
+DEEPEST = 16  # symbols from here on are simply rounded: their tables are nearly flat
+SQUARED_STEP_BITS = 26 / 3  # what an error of one squared step is worth, in bits
+
+
+class SymbolModel(nn.Module):
+    """Frozen statistics of symbols; everything is elementwise on tensors of one shape."""
+
+    correction: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("correction", torch.zeros(SCALE_LEVELS, BINS))  # in bits
+        self.gaussian = GaussianConditional(None)
+        self.index_floor = LowerBound(0.0)
+
+    def gaussian_bits(self, r: Tensor, index: Tensor, noise: bool) -> Tensor:
+        """-log2 of the Gaussian probability of the unit interval around r (or r + noise)."""
+        with torch.autocast(r.device.type, enabled=False):
+            index = self.index_floor(index.float()).clamp_max(SCALE_LEVELS - 1.0)
+            scales = SCALE_MIN * torch.exp(index * SCALE_STEP)
+            _, likelihood = self.gaussian(r.float(), scales, training=noise)
+            return -torch.log2(likelihood)
+
+    def bits(self, k: Tensor, index: Tensor) -> Tensor:
+        """Bits of symbols k at (continuous) scale indices; the gradient goes to the index."""
+        i = index.float().clamp(0.0, SCALE_LEVELS - 1.001)
+        low = i.detach().floor()
+        at = low.long() * BINS + k.abs().clamp_max(BINS - 1.0).long()
+        table = self.correction.flatten()
+        extra = torch.lerp(table[at], table[at + BINS], i - low)
+        return (self.gaussian_bits(k, index, False) + extra).clamp_min(0.0)
+
+    @torch.no_grad()
+    def thresholds(self, strength: float) -> Tensor:
+        """(levels, DEEPEST + 1): the least |r| that is coded as k and not as k - 1."""
+        index = torch.arange(SCALE_LEVELS, device=self.correction.device).float()[:, None]
+        k = torch.arange(DEEPEST + 1.0, device=index.device)[None].expand(SCALE_LEVELS, -1)
+        bits = self.bits(k.contiguous(), index.expand_as(k).contiguous())
+        out = k - 0.5
+        shift = strength / (2 * SQUARED_STEP_BITS) * bits.diff(dim=1)
+        out[:, 1:-1] += shift[:, :-1].clamp(0.0, 0.5)
+        return out
+
+    @torch.no_grad()
+    def choose(self, r: Tensor, index: Tensor, strength: float) -> Tensor:
+        """Symbols of residuals r as `aecodec.quantise` chooses them; strength 0 only rounds."""
+        size = r.float().abs()
+        k = torch.round(size)
+        i = index.round().clamp(0.0, SCALE_LEVELS - 1.0).long()
+        if strength:
+            table = self.thresholds(strength).flatten()
+            k = k - (size < table[i * (DEEPEST + 1) + k.clamp_max(DEEPEST).long()]).float()
+        if not self.training:  # the certain zero; in training its errors must show in the rate
+            k = k * (i > 0)
+        return torch.copysign(k, r)
+
+
+class Tally:
+    """Counts of the symbols of coded pictures, by scale index and size."""
+
+    def __init__(self) -> None:
+        self.counts = torch.zeros(SCALE_LEVELS * BINS, dtype=torch.float64)
+
+    def add(self, k: Tensor, index: Tensor, coded: Tensor) -> None:
+        """Take in symbols and their indices where `coded` is not 0."""
+        which = coded.expand_as(k) > 0
+        i = index[which].round().clamp(0, SCALE_LEVELS - 1).long()
+        at = i * BINS + k[which].abs().clamp_max(BINS - 1).long()
+        self.counts += torch.bincount(at.cpu(), minlength=SCALE_LEVELS * BINS)
+
+    def fit(self, model: SymbolModel, weight: float = 200.0) -> None:
+        """Set the corrections; `weight` counts stand for the plain Gaussian."""
+        gauss = gaussian_bins()
+        counts = self.counts.view(SCALE_LEVELS, BINS)
+        share = (counts + weight * gauss) / (counts.sum(1, keepdim=True) + weight)
+        model.correction.copy_(torch.log2(gauss) - torch.log2(share))
+
+
+def gaussian_bins() -> Tensor:
+    """(levels, BINS) probabilities of |k| = 0, 1, ... and the rest under the plain Gaussians."""
+    sigma = SCALE_MIN * torch.exp(torch.arange(SCALE_LEVELS, dtype=torch.float64) * SCALE_STEP)
+    edges = torch.arange(BINS, dtype=torch.float64) - 0.5
+    beyond = torch.erfc(edges / (sigma[:, None] * math.sqrt(2)))  # on both sides
+    beyond[:, 0] = 1.0
+    bins = beyond - torch.cat([beyond[:, 1:], torch.zeros(SCALE_LEVELS, 1)], 1)
+    # The floor that likelihoods have in training keeps impossible symbols codable.
+    return bins.clamp_min(2e-9)

@@ -1,0 +1,156 @@
+"""Symbols as training sees them, and the stages that train one part of the codec."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("compressai")
+pytest.importorskip("lightning")
+pytest.importorskip("onnx")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from aecodec import quantise  # noqa: E402
+from aecodec.training import data, export, synthesis, train  # noqa: E402
+from aecodec.training.config import Config, TrainConfig  # noqa: E402
+from aecodec.training.model import Codec  # noqa: E402
+from aecodec.training.stages import freeze_analysis, freeze_synthesis  # noqa: E402
+from aecodec.training.symbols import SCALE_LEVELS, SymbolModel, Tally  # noqa: E402
+
+torch.set_num_threads(1)
+LINEAR = Config(
+    enc_blocks8=0, enc_blocks16=0, dec_blocks8=0, dec_blocks16=0,
+    M=32, Z=8, H=8, W=16, prior_blocks=1, F=8, filter_blocks=1,
+)  # fmt: skip
+
+
+@pytest.fixture
+def peaked() -> tuple[torch.Tensor, torch.Tensor, SymbolModel]:
+    """Residuals (n,) more peaked than a Gaussian, their indices, and a fitted model."""
+    torch.manual_seed(1)
+    index = torch.rand(200_000) * 30
+    sigma = 0.11 * torch.exp(index * 0.123)
+    r = sigma * torch.distributions.Laplace(0.0, 0.7).sample((200_000,))
+    model, tally = SymbolModel(), Tally()
+    tally.add(model.choose(r, index, 0.5), index, torch.ones(1))
+    tally.fit(model)
+    return r, index, model
+
+
+def test_counting_lowers_the_bits_of_what_was_counted(peaked: tuple) -> None:
+    r, index, fitted = peaked
+    k = fitted.choose(r, index, 0.5)
+    plain = SymbolModel().bits(k, index).sum()
+    assert fitted.bits(k, index).sum() < 0.98 * plain
+
+
+def test_training_chooses_the_symbols_that_the_encoder_chooses(peaked: tuple) -> None:
+    r, index, model = peaked
+    flat, sizes = export.y_tables(model)
+    assert len(sizes) == SCALE_LEVELS
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    level = index.round().numpy().astype(np.uint8)
+    table = quantise.shifts(flat, starts, 0.5)
+    coded = quantise.quantise(r.numpy(), level, table)
+    trained = model.choose(r, index, 0.5).numpy().astype(np.int64)
+    assert (coded != trained)[level > 0].mean() < 1e-3  # rounding of the frequencies
+    assert np.abs(coded - trained).max() <= 1
+
+
+def test_tables_follow_the_counts(peaked: tuple) -> None:
+    r, index, model = peaked
+    flat, sizes = export.y_tables(model)
+    level = 12
+    start = int(np.sum(sizes[:level]))
+    zero = flat[start + (sizes[level] - 1) // 2] / 2**24
+    counted = SymbolModel().choose(r, index, 0.5)  # as in the fixture
+    k = counted[index.round() == level]
+    assert zero == pytest.approx(float((k == 0).float().mean()), abs=0.01)
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> tuple[TrainConfig, Path]:
+    """A configuration with three smooth pictures, and the weights of a linear start."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "data").mkdir()
+    for i in range(3):
+        small = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+        picture = small.resize((512, 512), Image.Resampling.BICUBIC)
+        picture.save(tmp_path / "data" / f"{i}.png")
+    cfg = TrainConfig(
+        data=str(tmp_path / "data"), valid="", cache=str(tmp_path / "tiles.u8"),
+        out=str(tmp_path / "out"), steps=30, batch=2, crop=64, warmup=2, log_steps=10,
+        ema=0.5, deadzone=0.5, precision="32-true", model=LINEAR,
+        start_from=str(tmp_path / "start.safetensors"),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = Codec(LINEAR)
+    tiles = data.open_tiles(Path(cfg.data), Path(cfg.cache))
+    model.start_from_blocks(*data.block_components(tiles, LINEAR.M, rng, 3, 500))
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, cfg.start_from)
+    return cfg, tmp_path
+
+
+def test_the_synthesis_alone_learns_and_nothing_else_moves(
+    started: tuple[TrainConfig, Path],
+) -> None:
+    cfg, folder = started
+    synthesis.run(cfg, 16, torch.device("cpu"))
+    before, after = load_file(cfg.start_from), load_file(folder / "out" / "best.safetensors")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all(name.startswith(synthesis.PARTS) for name in moved)
+    tiles = data.open_tiles(Path(cfg.data), Path(cfg.cache))
+    losses = []
+    for state in (before, after):
+        model = Codec(LINEAR)
+        model.load_state_dict(state)
+        model.deadzone = cfg.deadzone
+        pool = synthesis.code_pool(model, tiles, cfg, 16)
+        with torch.no_grad():
+            losses.append(float(synthesis.distortion(model, pool)))
+    assert losses[1] < losses[0]
+
+
+def test_a_synthesis_run_goes_on_where_it_stopped(started: tuple[TrainConfig, Path]) -> None:
+    cfg, folder = started
+    cfg = dataclasses.replace(cfg, steps=6)
+    synthesis.run(cfg, 8, torch.device("cpu"))
+    parts = dataclasses.replace(cfg, out=str(folder / "parts"), minutes=1e-9)
+    for _ in range(6):  # every call stops after one step
+        synthesis.run(parts, 8, torch.device("cpu"))
+    one = torch.load(folder / "out" / "last.ckpt", weights_only=True)
+    two = torch.load(folder / "parts" / "last.ckpt", weights_only=True)
+    assert one["step"] == two["step"] == 6
+    for name, value in one["model"].items():
+        assert torch.equal(value, two["model"][name]), name
+
+
+def test_the_prior_alone_trains_on_true_symbols(started: tuple[TrainConfig, Path]) -> None:
+    cfg, folder = started
+    cfg = dataclasses.replace(
+        cfg, steps=4, hard=True, freeze_analysis=True, freeze_synthesis=True, fit_steps=2
+    )
+    train.run(cfg, train.Fabric(accelerator="cpu", devices=1, precision="32-true"))
+    before = load_file(cfg.start_from)
+    after = torch.load(folder / "out" / "last.ckpt", weights_only=True)["model"]
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(name.startswith("prior.") for name in moved)
+    assert "symbols.correction" in moved
+    fixed = ("filter.", "linear_", "log_gain.", "log_inverse.", "q_filter.")
+    assert not [name for name in moved if name.startswith(fixed)]
+
+
+def test_frozen_parts_get_no_gradient() -> None:
+    model = Codec(LINEAR)
+    freeze_analysis(model)
+    freeze_synthesis(model)
+    trainable = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert {"h_a", "h_s", "prior"} <= trainable
+    assert not trainable & {"linear_a", "linear_s", "filter", "log_gain", "log_inverse"}
