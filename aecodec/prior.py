@@ -46,7 +46,10 @@ class ExactNetworks(Protocol):
         """(1,Z,h/4,w/4) in 1/64 -> (1,W,h,w) in 1/64, not yet clipped."""
 
     def prior(self, step: int, context: Float, common: Float) -> tuple[Float, Float]:
-        """context (1,M+4,h,w), common (1,W,h,w) -> means, scale indices (1,M,h,w)."""
+        """context (1,M+4,h,w), common (1,W,h,w) -> means, scale indices (4,M/4,h/2 * w/2).
+
+        Only of the elements that the step codes, in coding order of all channels.
+        """
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,12 @@ class Walk:
     def gather(self, step: int, array: npt.NDArray[T]) -> npt.NDArray[T]:
         """The step's elements of (M,h,w) as (n,)."""
         return np.concatenate([view.ravel() for view in self.views(step, array)])
+
+    def kept(self, quarters: npt.NDArray[T]) -> npt.NDArray[T]:
+        """The elements (n,) to code of (4,M/4,h/2 * w/2), which has those of every channel."""
+        if self.channels is None:
+            return quarters.ravel()
+        return np.concatenate([quarters[q][self._rows(q)].ravel() for q in range(4)])
 
     def per_element(self, step: int, row: npt.NDArray[T], h: int, w: int) -> npt.NDArray[T]:
         """Per-channel values (M,) repeated for the step's elements (n,)."""
@@ -157,7 +166,7 @@ class Prior:
         y_hat = np.zeros((m, h, w), np.int32)
         for step in range(STEPS):
             raw_mean, raw_index = self.networks.prior(step, context, common)
-            mean, index = self._parameters(step, raw_mean[0], raw_index[0])
+            mean, index = self._parameters(step, raw_mean, raw_index, h, w)
             values = exchange(step, mean, index).astype(np.int64) * MEAN_UNITS + mean
             walk.scatter(step, y_hat, values)
             if step < STEPS - 1:
@@ -170,14 +179,16 @@ class Prior:
         row: Int64 = interpolate(getattr(self.tables, name), self.quality)
         return row
 
-    def _parameters(self, step: int, raw_mean: Float, raw_index: Float) -> tuple[Int64, Index]:
-        """Means in 1/16 of a step and table indices (n,) from the network's integers (M,h,w)."""
-        walk, (_, h, w) = self.walk, raw_mean.shape
+    def _parameters(
+        self, step: int, raw_mean: Float, raw_index: Float, h: int, w: int
+    ) -> tuple[Int64, Index]:
+        """Means in 1/16 of a step and table indices (n,) from the network's integers."""
+        walk = self.walk
         gain = walk.per_element(step, self._row("gain"), h, w)
-        mean = walk.gather(step, raw_mean).astype(np.int64)
+        mean = walk.kept(raw_mean).astype(np.int64)
         mean = (mean * gain + (1 << (GAIN_SHIFT - 1))) >> GAIN_SHIFT
         shift = walk.per_element(step, self._row("shift").astype(np.int32), h, w)
-        index = walk.gather(step, raw_index).astype(np.int32)
+        index = walk.kept(raw_index).astype(np.int32)
         index = (index + shift + UNITS // 2) >> INDEX_BITS
         return mean, np.clip(index, 0, self.tables.levels - 1).astype(np.uint8)
 

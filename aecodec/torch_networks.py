@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aecodec.prior import STEP_PHASES
 from aecodec.transforms import OnnxNetworks
 from aecodec.weights import STORE
 
@@ -82,9 +83,13 @@ class TorchNetworks(OnnxNetworks):
     # The exact networks: integers held in floating point.
 
     def _exact(
-        self, x: Tensor, name: str, kind: str, residual: Tensor = None, step: int | None = None
-    ) -> Tensor:
-        """floor((W a + b) * 2^-shift), plus a residual, clipped; the half is in the bias."""
+        self, x: Tensor, name: str, kind: str, residual: Tensor = None, step: int | None = None,
+        rows: slice = slice(None),
+    ) -> Tensor:  # fmt: skip
+        """floor((W a + b) * 2^-shift), plus a residual, clipped; the half is in the bias.
+
+        step: which of the four steps' tensors to take. rows: which outputs to compute.
+        """
         torch = self._torch
         weight, bias, multiplier = (
             self._tensor(f"{name}.{part}", self._exact_dtype)
@@ -92,6 +97,7 @@ class TorchNetworks(OnnxNetworks):
         )
         if step is not None:
             weight, bias, multiplier = weight[step], bias[step], multiplier[step]
+        weight, bias, multiplier = weight[rows], bias[rows], multiplier[rows]
         if self._convolution:
             out = self._convolve(x, weight, bias)
         elif weight.dim() == 2:
@@ -129,7 +135,15 @@ class TorchNetworks(OnnxNetworks):
         a = self._exact(self._enter(context), "prior.from_context", "sum", a, k)
         for i in range(self._count("prior.blocks")):
             a = self._exact_block(a, f"prior.blocks.{i}")
-        return [self._exact(a, f"prior.{name}", "out").float() for name in ("mean", "scale")]
+        return [self._quarters(a, f"prior.{name}", k) for name in ("mean", "scale")]
+
+    def _quarters(self, a: Tensor, name: str, step: int) -> Tensor:
+        """The last layer where the step codes something: (1,W,h,w) -> (4,M/4,h/2 * w/2)."""
+        out = []
+        for quarter, phase in enumerate(STEP_PHASES[step]):
+            cells = a[:, :, phase // 2 :: 2, phase % 2 :: 2]
+            out.append(self._exact(cells, name, "out", rows=slice(quarter, None, 4)))
+        return self._torch.cat(out).flatten(2).float()
 
     # The floating-point networks.
 

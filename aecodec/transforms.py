@@ -137,7 +137,7 @@ class OnnxNetworks:
         return self._run("hyper_synthesis", z=z)[0]
 
     def prior(self, step: int, context: Float, common: Float) -> tuple[Float, Float]:
-        """The prior network, exact: -> integer means and scale indices (1,M,h,w)."""
+        """The prior network, exact: see `aecodec.prior.ExactNetworks`."""
         index = np.array(step, np.int64)
         mean, scale = self._run("prior", step=index, context=context, common=common)
         return mean, scale

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 Int64 = npt.NDArray[np.int64]
 LOW, HIGH = -1024, 1023
+STEP_PHASES = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))  # docs/format.md
 
 
 class IntegerNetworks:
@@ -59,7 +60,16 @@ class IntegerNetworks:
             a = self.block(a, f"prior.blocks.{i}")
             i += 1
         mean, scale = (self.exact(a, f"prior.{name}", "out") for name in ("mean", "scale"))
-        return mean[None].astype(np.float32), scale[None].astype(np.float32)
+        return coded(mean, step), coded(scale, step)
+
+
+def coded(x: Int64, step: int) -> npt.NDArray[np.float32]:
+    """What a step codes of (M,h,w), quarter by quarter: (4,M/4,h/2 * w/2)."""
+    quarters = [
+        x[quarter::4, phase // 2 :: 2, phase % 2 :: 2].reshape(len(x) // 4, -1)
+        for quarter, phase in enumerate(STEP_PHASES[step])
+    ]
+    return np.stack(quarters).astype(np.float32)
 
 
 def depthwise(x: Int64, weight: Int64) -> Int64:

@@ -41,7 +41,7 @@ class Recorder:
 
     def prior(self, step: int, context: Float, common: Float) -> tuple[Float, Float]:
         self.contexts.append(context.copy())
-        shape = (1, self.m, *context.shape[2:])
+        shape = (4, self.m // 4, context.shape[2] * context.shape[3] // 4)
         return np.full(shape, self.mean, np.float32), np.full(shape, self.index, np.float32)
 
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from aecodec.training.config import Config
 from aecodec.training.lapped import lapped_matrix
-from aecodec.training.layers import GRID, LIMIT
+from aecodec.training.layers import GRID, LIMIT, STEP_PHASES
 
 Array = npt.NDArray[Any]
 OPSET, IR_VERSION = 17, 8
@@ -133,6 +133,20 @@ class Graph:
             return out
         return self.clip(out, 0.0 if kind == "relu" else EXACT_MIN, EXACT_MAX)
 
+    def exact_quarters(self, cells: str, name: str) -> str:
+        """Integer 1x1 convolution of what one step codes: cells (4,C,n) -> (4,M/4,n).
+
+        Row q of `cells` holds the positions at which the step codes channel quarter q.
+        """
+        rows, columns = self.store[f"{name}.weight"].shape
+        parts = []
+        for part, last in (("weight", columns), ("bias", 1), ("multiplier", 1)):
+            shape = (rows // 4, 4, last)  # channel c is the c // 4th of quarter c mod 4
+            tensor = self.stored(f"{name}.{part}", shape)
+            parts.append(self.op("Transpose", tensor, perm=[1, 0, 2]))
+        out = self.op("Add", self.op("MatMul", parts[0], cells), parts[1])
+        return self.op("Floor", self.op("Mul", out, parts[2]))
+
     def exact_block(self, x: str, name: str) -> str:
         a = self.exact(self.exact(x, f"{name}.w1", "relu"), f"{name}.dw", "sum")
         x = self.exact(a, f"{name}.w2", "sum", x)
@@ -211,7 +225,10 @@ def hyper_synthesis(g: Graph, cfg: Config) -> None:
 
 
 def prior(g: Graph, cfg: Config) -> None:
-    """One step: context (1,M+4,h,w), common (1,W,h,w) -> integer means and scale indices."""
+    """One step: context (1,M+4,h,w), common (1,W,h,w) -> integer means and scale indices.
+
+    Outputs (4,M/4,n): of the elements that the step codes, quarter by quarter, n = h/2 * w/2.
+    """
     step = g.input("step", TensorProto.INT64, [])
     context = g.input("context", TensorProto.FLOAT, [1, cfg.M + 4, "h", "w"])
     common = g.input("common", TensorProto.FLOAT, [1, cfg.W, "h", "w"])
@@ -219,9 +236,14 @@ def prior(g: Graph, cfg: Config) -> None:
     a = g.exact(context, "prior.from_context", "sum", a, step=step)
     for i in range(cfg.prior_blocks):
         a = g.exact_block(a, f"prior.blocks.{i}")
+    # A position of the 2x2 cells codes one quarter of the channels in a step: only those.
+    cells = g.op("SpaceToDepth", a, blocksize=2)
+    cells = g.op("Reshape", cells, g.constant(np.array([4, cfg.W, -1])))
+    phases = g.op("Gather", g.constant(np.array(STEP_PHASES)), step, axis=0)
+    cells = g.op("Gather", cells, phases, axis=0)
     for name in ("mean", "scale"):
-        out = g.exact(a, f"prior.{name}", "out")
-        g.output(out, name, TensorProto.FLOAT, [1, cfg.M, "h", "w"])
+        out = g.exact_quarters(cells, f"prior.{name}")
+        g.output(out, name, TensorProto.FLOAT, [4, cfg.M // 4, "n"])
 
 
 def synthesis(g: Graph, cfg: Config) -> None:
