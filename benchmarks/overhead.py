@@ -20,6 +20,7 @@ from aecodec import codec, container, tile
 from aecodec.bench import pictures
 from aecodec.container import Colour
 from aecodec.entropy import Ints, SymbolDecoder, TableSet
+from aecodec.model import open_model
 from aecodec.picture import from_image
 
 
@@ -38,7 +39,7 @@ class Counting(SymbolDecoder):
 def ideal_bits(data: bytes) -> float:
     """Code length of all symbols of a file under the model that it names."""
     file = container.read(data)
-    header, model = file.header, codec.open_model(file.header.model_id.hex())
+    header, model = file.header, open_model(file.header.model_id.hex())
     Counting.bits = 0.0
     with mock.patch.object(tile, "SymbolDecoder", Counting):
         for part, box in zip(file.tiles, header.boxes, strict=True):
@@ -65,7 +66,7 @@ def main(folder: Path, count: int, qualities: str) -> None:
     if problems or not sources:
         raise click.ClickException("; ".join(problems) or f"{folder}: no pictures")
     sources = sources[: count or None]
-    click.echo(f"{len(sources)} pictures, model {codec.open_model().weights.id.hex()}")
+    click.echo(f"{len(sources)} pictures, model {open_model().weights.id.hex()}")
     click.echo("quality  mean bytes  container   coder  file: mean    worst  smallest file")
     for quality in map(float, qualities.split(",")):
         rows = [measure(source.path, quality) for source in sources]
