@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aecodec.eight_bits import EightBitFilter
 from aecodec.prior import STEP_PHASES
 from aecodec.transforms import OnnxNetworks
 from aecodec.weights import STORE
@@ -224,34 +225,44 @@ class TorchNetworks(OnnxNetworks):
     def _filter(self, x: Tensor, quality: Tensor) -> Tensor:
         """The residual 3x3 convolutions at half resolution, channels of a position together."""
         torch = self._torch
-        leaky_relu, conv2d = torch.nn.functional.leaky_relu, torch.nn.functional.conv2d
-
-        def convolve(a: Tensor, name: str) -> Tensor:
-            weight, bias = (
-                self._tensor(f"filter.{name}.{part}", torch.float32) for part in ("weight", "bias")
-            )
-            return conv2d(a, weight, bias, padding=1)
-
         a = torch.pixel_unshuffle(x, 2).unflatten(1, (3, 4)).transpose(1, 2).flatten(1, 2)
-        a = leaky_relu(convolve(a, "first") * quality, 0.1)
-        for i in range(self._count("filter.layers", "weight")):
-            a = leaky_relu(convolve(a, f"layers.{i}"), 0.1)
-        for i in range(self._count("filter.blocks")):
-            b = leaky_relu(convolve(a, f"blocks.{i}.w1"), 0.1)
-            a = a + convolve(b, f"blocks.{i}.w2")
-        return torch.pixel_shuffle(convolve(a, "last"), 2)
+        a = torch.nn.functional.leaky_relu(self._conv3(a, "filter.first") * quality, 0.1)
+        names = [f"filter.layers.{i}" for i in range(self._count("filter.layers", "weight"))]
+        blocks = [f"filter.blocks.{i}" for i in range(self._count("filter.blocks"))]
+        if self._has("filter.points"):
+            a = EightBitFilter(torch, self._tensor).run(a, names, blocks)
+        else:
+            slope = 0.1
+            if self._has("filter.slope"):
+                slope = float(self._tensor("filter.slope", torch.float32))
+            for name in names:
+                a = torch.nn.functional.leaky_relu(self._conv3(a, name), slope)
+            for name in blocks:
+                b = torch.nn.functional.leaky_relu(self._conv3(a, f"{name}.w1"), slope)
+                a = a + self._conv3(b, f"{name}.w2")
+        return torch.pixel_shuffle(self._conv3(a, "filter.last"), 2)
+
+    def _conv3(self, a: Tensor, name: str) -> Tensor:
+        weight, bias = (
+            self._tensor(f"{name}.{part}", self._torch.float32) for part in ("weight", "bias")
+        )
+        return self._torch.nn.functional.conv2d(a, weight, bias, padding=1)
 
     # Arithmetic.
 
-    def _count(self, prefix: str, tensor: str = "w1.weight") -> int:
-        """Number of blocks of a stack, from the names of its tensors."""
+    def _has(self, name: str) -> bool:
+        """Whether the model has a tensor of that name."""
         if not hasattr(self, "_names"):
             from safetensors import safe_open
 
             with safe_open(self._folder / STORE, "np") as store:
                 self._names = set(store.keys())
+        return name in self._names
+
+    def _count(self, prefix: str, tensor: str = "w1.weight") -> int:
+        """Number of blocks of a stack, from the names of its tensors."""
         i = 0
-        while f"{prefix}.{i}.{tensor}" in self._names:
+        while self._has(f"{prefix}.{i}.{tensor}"):
             i += 1
         return i
 

@@ -30,6 +30,7 @@ class Config:
     F: int = 32  # channels of the filter after the synthesis, at half resolution
     filter_layers: int = 2
     filter_blocks: int = 0  # residual blocks of two convolutions more
+    filter_slope: float = 0.1  # of the filter's inner leaky ReLUs; 8 bits ask for 0
     M: int = 320
     Z: int = 96
     H: int = 128
@@ -81,6 +82,7 @@ class TrainConfig:
     ns_steps: int = 4  # Newton-Schulz iterations of Muon
     precision: str = "bf16-mixed"
     quantised: bool = False  # train the probability path on its integer grid
+    quantised_filter: bool = False  # train the filter in its 8-bit arithmetic
     deadzone: float = 0.0  # strength of the dead zone in what synthesis and later steps see
     hard: bool = False  # rates of the symbols, not of the noisy latent: only for judging
     freeze_synthesis: bool = False  # train the probability model alone

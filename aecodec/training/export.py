@@ -25,6 +25,7 @@ from aecodec.entropy import PRECISION
 from aecodec.prior import GAIN_SHIFT, INVERSE_SHIFT, Z_LIMIT
 from aecodec.training import graphs
 from aecodec.training.config import Config
+from aecodec.training.filter import Filter, whole_weights
 from aecodec.training.layers import (
     EXACT_SUM,
     GRID,
@@ -139,6 +140,35 @@ def exact_tensors(conv: Pointwise | Depthwise, grid: int) -> dict[str, Array]:
     return {"weight": _numpy(w, "int16"), "bias": _numpy(b), "multiplier": _numpy(2.0**-shift)}
 
 
+def filter_tensors(filter_: Filter) -> dict[str, Array]:
+    """Tensors of the filter: its inner convolutions in 8 bits if their ranges are known."""
+    out: dict[str, Array] = {}
+    inner: dict[str, tuple[nn.Conv2d, int]] = {}  # name -> convolution, point of its input
+    point = 0
+    for i, layer in enumerate(filter_.layers):
+        inner[f"layers.{i}"] = (layer, point)
+        point += 1
+    for i, block in enumerate(filter_.blocks):
+        inner |= {f"blocks.{i}.w1": (block.w1, point), f"blocks.{i}.w2": (block.w2, point + 1)}
+        point += 3
+    for name, conv in filter_.named_modules():
+        if isinstance(conv, nn.Conv2d):
+            out[f"filter.{name}.weight"] = _numpy(conv.weight, "float16")
+            out[f"filter.{name}.bias"] = _numpy(conv.bias)
+    out["filter.slope"] = np.array([filter_.slope], np.float32)
+    if not filter_.high.any():
+        return out
+    scale, zero = filter_.scales()
+    out["filter.points"] = _numpy(torch.stack([scale, zero], 1))
+    for name, (conv, source) in inner.items():
+        whole, weight_scale = whole_weights(conv.weight.detach())
+        out[f"filter.{name}.weight"] = _numpy(whole, "int8")
+        out[f"filter.{name}.weight_scale"] = _numpy(weight_scale)
+        bias = conv.bias.detach() / (scale[source] * weight_scale)
+        out[f"filter.{name}.bias"] = _numpy(bias.round(), "int32")
+    return out
+
+
 def collect(model: Codec) -> dict[str, Array]:
     """Every tensor of the released file, by name."""
     out: dict[str, Array] = {}
@@ -155,10 +185,7 @@ def collect(model: Codec) -> dict[str, Array]:
         if floating and isinstance(module, Pointwise | Depthwise):
             out[f"{name}.weight"] = _numpy(module.weight, "float16")
             out[f"{name}.bias"] = _numpy(module.bias)
-    for name, conv in model.filter.named_modules():
-        if isinstance(conv, nn.Conv2d):
-            out[f"filter.{name}.weight"] = _numpy(conv.weight, "float16")
-            out[f"filter.{name}.bias"] = _numpy(conv.bias)
+    out |= filter_tensors(model.filter)
     # The graph unshuffles by 2 with the channels of one position together.
     first = out["filter.first.weight"]
     by_position = first.reshape(len(first), 3, 4, 3, 3).transpose(0, 2, 1, 3, 4)

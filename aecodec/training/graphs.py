@@ -15,12 +15,19 @@ import onnx
 from onnx import TensorProto, helper
 
 from aecodec.training.config import Config
+from aecodec.training.filter_graph import CONTRIB, filter_graph
 from aecodec.training.lapped import lapped_matrix
 from aecodec.training.layers import GRID, LIMIT, STEP_PHASES
 
 Array = npt.NDArray[Any]
 OPSET, IR_VERSION = 17, 8
-TYPES = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT, "int16": TensorProto.INT16}
+TYPES = {
+    "float16": TensorProto.FLOAT16,
+    "float32": TensorProto.FLOAT,
+    "int8": TensorProto.INT8,
+    "int16": TensorProto.INT16,
+    "int32": TensorProto.INT32,
+}
 STORE = "model.safetensors"
 OVERLAP: Array = lapped_matrix().numpy()
 EXACT_MIN, EXACT_MAX = -LIMIT * GRID, LIMIT * GRID - 1
@@ -58,8 +65,8 @@ class Graph:
     def scalar(self, value: float) -> str:
         return self.constant(np.array(value, np.float32))
 
-    def stored(self, name: str, shape: tuple[int, ...] | None = None) -> str:
-        """A tensor of model.safetensors, under another shape if wanted, as float32."""
+    def raw(self, name: str, shape: tuple[int, ...] | None = None) -> str:
+        """A tensor of model.safetensors as it is, under another shape if wanted."""
         array = self.store[name]
         shape = array.shape if shape is None else shape
         if int(np.prod(shape)) != array.size:
@@ -71,9 +78,16 @@ class Graph:
             for key, value in (("location", STORE), ("offset", offset), ("length", length)):
                 tensor.external_data.add(key=key, value=str(value))
             self.initializers[name] = tensor
-        if array.dtype == np.float32:
-            return name
-        return self.op("Cast", name, to=TensorProto.FLOAT)
+        return name
+
+    def stored(self, name: str, shape: tuple[int, ...] | None = None) -> str:
+        """A tensor of model.safetensors as float32."""
+        raw = self.raw(name, shape)
+        return (
+            raw
+            if self.store[name].dtype == np.float32
+            else self.op("Cast", raw, to=TensorProto.FLOAT)
+        )
 
     def clip(self, x: str, low: float, high: float) -> str:
         return self.op("Clip", x, self.scalar(low), self.scalar(high))
@@ -176,6 +190,8 @@ class Graph:
             self.nodes, self.name, self.inputs, self.outputs, list(self.initializers.values())
         )
         opset = [helper.make_opsetid("", OPSET)]
+        if any(node.domain == CONTRIB for node in self.nodes):
+            opset.append(helper.make_opsetid(CONTRIB, 1))
         model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
         model.producer_name = "aecodec"
         data: bytes = model.SerializeToString(deterministic=True)
@@ -254,15 +270,7 @@ def synthesis(g: Graph, cfg: Config) -> None:
     x_hat = g.lap(g.shuffle(linear, 16), OVERLAP.T)  # minus 128, in units of 64 levels
     if cfg.has_g_s:
         x_hat = g.op("Add", x_hat, _synthesis_network(g, cfg, y_hat))
-    quality = _vector(g, "q_filter", cfg.F)
-    a = g.op("Mul", g.conv3(x_hat, "filter.first", 2), quality)
-    a = g.op("LeakyRelu", a, alpha=0.1)
-    for i in range(cfg.filter_layers):
-        a = g.op("LeakyRelu", g.conv3(a, f"filter.layers.{i}"), alpha=0.1)
-    for i in range(cfg.filter_blocks):
-        b = g.op("LeakyRelu", g.conv3(a, f"filter.blocks.{i}.w1"), alpha=0.1)
-        a = g.op("Add", a, g.conv3(b, f"filter.blocks.{i}.w2"))
-    x_hat = g.op("Add", x_hat, g.shuffle(g.conv3(a, "filter.last"), 2))
+    x_hat = g.op("Add", x_hat, filter_graph(g, cfg, x_hat))
     x_hat = g.op("Add", g.op("Mul", x_hat, g.scalar(64.0)), g.scalar(128.0))
     x_hat = g.op("Round", g.clip(x_hat, 0.0, 255.0))
     x_hat = g.op("Cast", x_hat, to=TensorProto.UINT8)

@@ -137,46 +137,6 @@ class ExactBlock(nn.Module):
         return self.w4(self.w3(x), x)
 
 
-class FilterBlock(nn.Module):
-    """Two 3x3 convolutions beside an identity, which it starts as."""
-
-    def __init__(self, c: int) -> None:
-        super().__init__()
-        self.w1 = nn.Conv2d(c, c, 3, padding=1)
-        self.w2 = nn.Conv2d(c, c, 3, padding=1)
-        nn.init.zeros_(self.w2.weight)
-        nn.init.zeros_(self.w2.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.w2(F.leaky_relu(self.w1(x), 0.1))
-
-
-class Filter(nn.Module):
-    """Residual 3x3 convolutions at half resolution on the synthesised picture.
-
-    Coding noise and block edges look the same everywhere in a picture, so these few small
-    kernels learn from every position what 16x16 blocks would have to learn 256 times.
-    """
-
-    def __init__(self, c: int, layers: int, blocks: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(12, c, 3, padding=1)
-        self.layers = nn.ModuleList([nn.Conv2d(c, c, 3, padding=1) for _ in range(layers)])
-        self.blocks = nn.ModuleList([FilterBlock(c) for _ in range(blocks)])
-        self.last = nn.Conv2d(c, 12, 3, padding=1)
-        nn.init.normal_(self.last.weight, std=1e-3)
-        nn.init.zeros_(self.last.bias)
-
-    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
-        """x (B,3,H,W) in units of 64 levels, quality (B,F,1,1) -> correction, same units."""
-        a = F.leaky_relu(self.first(F.pixel_unshuffle(x, 2)) * quality, 0.1)
-        for layer in self.layers:
-            a = F.leaky_relu(layer(a), 0.1)
-        for block in self.blocks:
-            a = block(a)
-        return F.pixel_shuffle(self.last(a), 2)
-
-
 class QualityVectors(nn.Module):
     """One vector per quality anchor, interpolated linearly between the two nearest."""
 

@@ -37,6 +37,7 @@ from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
 from aecodec.training.config import Config
+from aecodec.training.filter import Filter
 from aecodec.training.lapped import lap, lapped_matrix
 from aecodec.training.layers import (
     GRID,
@@ -45,7 +46,6 @@ from aecodec.training.layers import (
     Block,
     Exact,
     ExactBlock,
-    Filter,
     Pointwise,
     QualityVectors,
     cell_planes,
@@ -183,7 +183,7 @@ class Codec(nn.Module):
         self.register_buffer("grey_mask", torch.ones(cfg.M))  # 0: chroma channel
         self.g_a = Analysis(cfg) if cfg.has_g_a else None
         self.g_s = Synthesis(cfg) if cfg.has_g_s else None
-        self.filter = Filter(cfg.F, cfg.filter_layers, cfg.filter_blocks)
+        self.filter = Filter(cfg.F, cfg.filter_layers, cfg.filter_blocks, cfg.filter_slope)
         self.h_a = HyperAnalysis(cfg)
         self.h_s, self.prior = HyperSynthesis(cfg), Prior(cfg)
         quality = torch.linspace(0, 100, k)

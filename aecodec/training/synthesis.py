@@ -25,8 +25,9 @@ from torch.optim.swa_utils import AveragedModel
 from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import Pixels, open_tiles, sample_batch
 from aecodec.training.model import Codec
-from aecodec.training.train import ema_update, learning_rate
+from aecodec.training.train import ema_update, learning_rate, stop_on_sigterm
 
+WATCHED = 40  # batches
 PARTS = ("linear_s", "linear_bias", "g_s.", "q_s8.", "q_s16.", "filter.", "q_filter.")
 
 
@@ -82,6 +83,17 @@ def distortion(model: Codec, batch: Pool) -> Tensor:
     return (torch.exp(0.5 * (log_lambda + middle)) * mse).mean()
 
 
+@torch.no_grad()
+def watch(model: Codec, pool: Pool, cfg: TrainConfig) -> None:
+    """Set the filter's 8-bit ranges from what its activations are on part of the pool."""
+    model.filter.quantised, model.filter.watching = False, True
+    model.filter.low.zero_()
+    model.filter.high.zero_()
+    for _, batch in zip(range(WATCHED), batches(pool, cfg, 0), strict=False):
+        distortion(model, batch)
+    model.filter.quantised, model.filter.watching = True, False
+
+
 class SynthesisRun:
     """Model, average and optimizer of one run, kept in `cfg.out`."""
 
@@ -94,6 +106,7 @@ class SynthesisRun:
         self.model.deadzone = cfg.deadzone
         for name, p in self.model.named_parameters():
             p.requires_grad_(name.startswith(PARTS))
+        self.model.filter.quantised = cfg.quantised_filter
         self.ema = AveragedModel(self.model, multi_avg_fn=ema_update(cfg.ema))
         rates = [("linear_", cfg.linear_lr), ("", cfg.adam_lr)]
         groups: list[dict[str, Any]] = [{"params": [], "lr": lr, "base_lr": lr} for _, lr in rates]
@@ -141,6 +154,9 @@ def run(cfg: TrainConfig, count: int, device: torch.device) -> None:
     state = SynthesisRun(cfg, device)
     tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
     pool = code_pool(state.model, tiles, cfg, count)
+    if cfg.quantised_filter and not state.model.filter.high.any():
+        watch(state.model, pool, cfg)
+    asked_to_stop = stop_on_sigterm()
     begin = saved = time.monotonic()
     before, first, total = state.minutes, state.step, 0.0
     for batch in batches(pool, cfg, state.step):
@@ -156,7 +172,8 @@ def run(cfg: TrainConfig, count: int, device: torch.device) -> None:
         if now - saved > cfg.save_minutes * 60:
             state.save()
             saved = now
-        if state.step >= cfg.steps or (cfg.minutes and (now - begin) / 60 > cfg.minutes):
+        late = bool(cfg.minutes) and (now - begin) / 60 > cfg.minutes
+        if state.step >= cfg.steps or late or asked_to_stop.is_set():
             break
     state.save()
 

@@ -245,12 +245,18 @@ class Run:
             (self.out / "best.json").write_text(json.dumps(meta, indent=1))
 
 
-def run(cfg: TrainConfig, fabric: Fabric) -> None:
-    """Train until the last step, the time limit, or a signal to terminate (after a save)."""
-    state = Run(cfg, fabric)
+def stop_on_sigterm() -> threading.Event:
+    """An event that is set when the process is asked to terminate."""
     asked_to_stop = threading.Event()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: asked_to_stop.set())
+    return asked_to_stop
+
+
+def run(cfg: TrainConfig, fabric: Fabric) -> None:
+    """Train until the last step, the time limit, or a signal to terminate (after a save)."""
+    state = Run(cfg, fabric)
+    asked_to_stop = stop_on_sigterm()
     pictures = open_pictures(Path(cfg.valid)) if cfg.valid and cfg.valid_minutes else []
     start = saved = time.monotonic()
     minutes_before = state.minutes

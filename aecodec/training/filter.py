@@ -1,0 +1,105 @@
+"""The filter after the synthesis, and its arithmetic in 8 bits.
+
+Coding noise and block edges look the same everywhere in a picture, so a few small kernels at
+half resolution learn from every position what 16x16 blocks would have to learn 256 times.
+
+Its inner convolutions are released in 8 bits: activations 0..255 with a scale and a zero
+point per tensor ("point"), weights -63..63 with a scale per output channel. Seven bits of
+weight keep sums of two products within 16 bits, which some processors add in. The first and
+the last convolution, at picture precision, stay in floating point. A plain ReLU is free in
+8 bits: values below the zero point are cut off anyway.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WEIGHT_MAX = 63
+LEVELS = 255
+SLOPE = 0.1  # of the leaky ReLU after the first convolution
+
+
+class FilterBlock(nn.Module):
+    """Two 3x3 convolutions beside an identity, which it starts as."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.w1 = nn.Conv2d(c, c, 3, padding=1)
+        self.w2 = nn.Conv2d(c, c, 3, padding=1)
+        nn.init.zeros_(self.w2.weight)
+        nn.init.zeros_(self.w2.bias)
+
+
+class Filter(nn.Module):
+    """Residual 3x3 convolutions at half resolution on the synthesised picture.
+
+    Points, in order: the input of the inner convolutions; the output of every layer; of every
+    block its two convolutions' outputs and the sum. They are set by `watch`, and with
+    `quantised` values go through them (gradients straight through, none beyond the ends).
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, c: int, layers: int, blocks: int, slope: float) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(12, c, 3, padding=1)
+        self.layers = nn.ModuleList([nn.Conv2d(c, c, 3, padding=1) for _ in range(layers)])
+        self.blocks = nn.ModuleList([FilterBlock(c) for _ in range(blocks)])
+        self.last = nn.Conv2d(c, 12, 3, padding=1)
+        nn.init.normal_(self.last.weight, std=1e-3)
+        nn.init.zeros_(self.last.bias)
+        points = 1 + layers + 3 * blocks
+        self.register_buffer("low", torch.zeros(points))  # least and greatest value of a point
+        self.register_buffer("high", torch.zeros(points))
+        self.slope = slope  # of the inner convolutions' leaky ReLU; 0 for 8 bits
+        self.quantised, self.watching = False, False
+
+    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        """x (B,3,H,W) in units of 64 levels, quality (B,c,1,1) -> correction, same units."""
+        a = F.leaky_relu(self.first(F.pixel_unshuffle(x, 2)) * quality, SLOPE)
+        a, point = self._at(a, 0), 1
+        for layer in self.layers:
+            a = self._at(F.leaky_relu(self._inner(layer, a), self.slope), point)
+            point += 1
+        for block in self.blocks:
+            b = self._at(F.leaky_relu(self._inner(block.w1, a), self.slope), point)
+            b = self._at(self._inner(block.w2, b), point + 1)
+            a = self._at(a + b, point + 2)
+            point += 3
+        return F.pixel_shuffle(self.last(a), 2)
+
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """Scale and zero point (an integer 0..255) of every point."""
+        scale = ((self.high - self.low) / LEVELS).clamp_min(1e-6)
+        return scale, torch.round(-self.low / scale).clamp(0, LEVELS)
+
+    def _at(self, a: Tensor, point: int) -> Tensor:
+        if self.watching:
+            sample = a.detach().float().flatten()[:: max(1, a.numel() // 2**18)]
+            self.low[point] = torch.minimum(self.low[point], torch.quantile(sample, 1e-4))
+            self.high[point] = torch.maximum(self.high[point], torch.quantile(sample, 1 - 1e-4))
+        if not self.quantised:
+            return a
+        scale, zero = self.scales()
+        with torch.autocast(a.device.type, enabled=False):
+            return torch.fake_quantize_per_tensor_affine(
+                a.float(), float(scale[point]), int(zero[point]), 0, LEVELS
+            )
+
+    def _inner(self, conv: nn.Module, a: Tensor) -> Tensor:
+        assert isinstance(conv, nn.Conv2d)
+        if not self.quantised:
+            out: Tensor = conv(a)
+            return out
+        whole, scale = whole_weights(conv.weight.detach())
+        weight = conv.weight + (whole * scale[:, None, None, None] - conv.weight).detach()
+        return F.conv2d(a, weight, conv.bias, padding=1)
+
+
+def whole_weights(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (C,...) as integers -63..63 (in floating point) and the scale (C,) of each row."""
+    scale = weight.abs().flatten(1).amax(1).clamp_min(1e-8) / WEIGHT_MAX
+    return torch.round(weight / scale.view(-1, *(1,) * (weight.dim() - 1))), scale

@@ -1,0 +1,66 @@
+"""ONNX graph of the filter, in 8 bits where the weights have points (see `filter`).
+
+In 8 bits a ReLU needs no operator: its output has the zero point 0, where values are cut off.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto
+
+from aecodec.training.config import Config
+from aecodec.training.filter import SLOPE
+
+if TYPE_CHECKING:
+    from aecodec.training.graphs import Graph
+
+CONTRIB = "com.microsoft"  # ONNX Runtime's own operators, for 8-bit sums
+POINTS = "filter.points"  # (points, 2): scale and zero point
+
+
+def filter_graph(g: Graph, cfg: Config, x_hat: str) -> str:
+    """Correction of x_hat (1,3,H,W) in units of 64 levels; asks for the vector q_filter."""
+    quality = g.input("q_filter", TensorProto.FLOAT, [1, cfg.F, 1, 1])
+    a = g.op("Mul", g.conv3(x_hat, "filter.first", 2), quality)
+    a = g.op("LeakyRelu", a, alpha=SLOPE)
+    a = _eight_bits(g, cfg, a) if POINTS in g.store else _floating(g, cfg, a)
+    return g.shuffle(g.conv3(a, "filter.last"), 2)
+
+
+def _floating(g: Graph, cfg: Config, a: str) -> str:
+    for i in range(cfg.filter_layers):
+        a = g.op("LeakyRelu", g.conv3(a, f"filter.layers.{i}"), alpha=cfg.filter_slope)
+    for i in range(cfg.filter_blocks):
+        b = g.op("LeakyRelu", g.conv3(a, f"filter.blocks.{i}.w1"), alpha=cfg.filter_slope)
+        a = g.op("Add", a, g.conv3(b, f"filter.blocks.{i}.w2"))
+    return a
+
+
+def _eight_bits(g: Graph, cfg: Config, a: str) -> str:
+    points = [
+        (g.constant(np.array(scale, np.float32)), g.constant(np.array(zero, np.uint8)))
+        for scale, zero in g.store[POINTS]
+    ]
+
+    def convolve(a: str, name: str, source: int, target: int) -> str:
+        weight = (g.raw(f"{name}.weight"), g.raw(f"{name}.weight_scale"))
+        return g.op("QLinearConv", a, *points[source], *weight, g.constant(zeros),
+                   *points[target], g.raw(f"{name}.bias"),
+                   kernel_shape=[3, 3], pads=[1, 1, 1, 1])  # fmt: skip
+
+    if cfg.filter_slope:
+        raise ValueError("the filter in 8 bits needs filter_slope = 0")
+    zeros = np.zeros(cfg.F, np.int8)
+    a = g.op("QuantizeLinear", a, *points[0])
+    for i in range(cfg.filter_layers):
+        a = convolve(a, f"filter.layers.{i}", i, i + 1)
+    at = cfg.filter_layers  # the point of a
+    for i in range(cfg.filter_blocks):
+        b = convolve(a, f"filter.blocks.{i}.w1", at, at + 1)
+        b = convolve(b, f"filter.blocks.{i}.w2", at + 1, at + 2)
+        a = g.op("QLinearAdd", a, *points[at], b, *points[at + 2], *points[at + 3],
+                 domain=CONTRIB)  # fmt: skip
+        at += 3
+    return g.op("DequantizeLinear", a, *points[at])

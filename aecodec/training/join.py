@@ -1,0 +1,94 @@
+"""Put separately trained parts together: `python -m aecodec.training.join OUT ...`.
+
+The probability model of one run and the synthesis of another become one model. Its symbols
+are counted anew, in the integer arithmetic of the released file, and it is judged on the
+validation pictures. OUT is then what `aecodec.training.export` takes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from aecodec.quantise import STRENGTH
+from aecodec.training.config import TrainConfig, load_config
+from aecodec.training.data import open_pictures, open_tiles
+from aecodec.training.model import Codec
+from aecodec.training.stages import fit_symbols
+from aecodec.training.synthesis import PARTS
+from aecodec.training.train import FIT_BATCHES, validate
+
+FITS = 2  # the dead zone follows the counts, the counts the dead zone: twice is enough
+
+
+def averaged_weights(run: Path) -> dict[str, Tensor]:
+    """The averaged weights of a run of `aecodec.training.train`."""
+    state = torch.load(run / "last.ckpt", map_location="cpu", weights_only=True)
+    ema: dict[str, Tensor] = state["ema"]
+    return {k.removeprefix("module."): v for k, v in ema.items() if k != "n_averaged"}
+
+
+def join(cfg: TrainConfig, synthesis: Path, prior: Path | None, gain: float) -> Codec:
+    """The synthesis of one run, everything else of another if given, steps divided by `gain`."""
+    weights = load_file(synthesis / "best.safetensors")
+    if prior is not None:
+        other = averaged_weights(prior)
+        weights |= {k: v for k, v in other.items() if not k.startswith(PARTS)}
+    weights["log_gain.anchors"] = weights["log_gain.anchors"] + math.log(gain)
+    weights["log_inverse.anchors"] = weights["log_inverse.anchors"] - math.log(gain)
+    model = Codec(cfg.model)
+    model.load_state_dict(weights, strict=False)  # files from before counts and points had none
+    model.set_quantised(True)
+    model.filter.quantised = bool(model.filter.high.any())
+    model.deadzone, model.hard = STRENGTH, True
+    return model
+
+
+def judge(model: Codec, cfg: TrainConfig, precision: torch.dtype) -> dict[str, Any]:
+    """Count the symbols of training crops, then score the model on the validation pictures."""
+    tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        for _ in range(FITS):
+            fit_symbols(model, tiles, cfg, 4 * FIT_BATCHES)
+        return validate(model, open_pictures(Path(cfg.valid)), torch.device("cpu"))
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--config", "path", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--synthesis", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--prior", type=click.Path(exists=True, path_type=Path))
+@click.option("--gain", type=float, default=1.0, show_default=True, help="Finer steps above 1.")
+@click.option("--threads", type=int, default=0, help="CPU threads (0: all cores).")
+def main(
+    out: Path, path: Path, synthesis: Path, prior: Path | None, gain: float, threads: int
+) -> None:
+    """Write the joined model to the run folder OUT."""
+    if threads:
+        torch.set_num_threads(threads)
+    cfg = load_config(path)
+    model = join(cfg, synthesis, prior, gain)
+    result = judge(model, cfg, torch.bfloat16)
+    out.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, out / "best.safetensors")
+    meta = json.loads((synthesis / "best.json").read_text())
+    steps, minutes = meta["step"], meta["minutes"]
+    if prior is not None:
+        state = torch.load(prior / "last.ckpt", map_location="cpu", weights_only=True)
+        steps, minutes = steps + state["step"], minutes + state["minutes"]
+    record = {"step": steps, "minutes": minutes, "valid": result}
+    record["config"] = dataclasses.asdict(cfg)
+    (out / "best.json").write_text(json.dumps(record, indent=1))
+    click.echo(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
