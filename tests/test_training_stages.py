@@ -17,7 +17,7 @@ pytest.importorskip("onnx")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from aecodec import quantise  # noqa: E402
-from aecodec.training import data, export, synthesis, train  # noqa: E402
+from aecodec.training import data, export, synthesis, train, widen  # noqa: E402
 from aecodec.training.config import Config, TrainConfig  # noqa: E402
 from aecodec.training.model import Codec  # noqa: E402
 from aecodec.training.stages import freeze_analysis, freeze_synthesis  # noqa: E402
@@ -154,3 +154,24 @@ def test_frozen_parts_get_no_gradient() -> None:
     trainable = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
     assert {"h_a", "h_s", "prior"} <= trainable
     assert not trainable & {"linear_a", "linear_s", "filter", "log_gain", "log_inverse"}
+
+
+def test_more_channels_leave_the_others_as_they_are(started: tuple[TrainConfig, Path]) -> None:
+    cfg, _ = started
+    torch.manual_seed(0)
+    narrow, wide = Codec(LINEAR).eval(), Codec(dataclasses.replace(LINEAR, M=48)).eval()
+    weights = load_file(cfg.start_from)
+    narrow.load_state_dict(weights)
+    tiles = data.open_tiles(Path(cfg.data), Path(cfg.cache))
+    widen.widen(weights, wide, tiles)
+    rows = wide.linear_a.detach()
+    assert torch.allclose(rows @ rows.T, torch.eye(48), atol=1e-4)
+    x, grey = data.sample_batch(tiles, np.random.default_rng(3), 2, 64, 0.0)
+    quality = torch.tensor([20.0, 95.0])
+    for model in (narrow, wide):
+        model.hard, model.deadzone = True, 0.5
+    with torch.no_grad():
+        y_hat = [model.coded_latent(x, quality, grey) for model in (narrow, wide)]
+        mse = [(model(x, quality, grey).x_hat - x).square().mean() for model in (narrow, wide)]
+    assert torch.allclose(y_hat[0], y_hat[1][:, :32], atol=1e-3)
+    assert mse[1] < mse[0]

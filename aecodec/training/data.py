@@ -148,7 +148,7 @@ def block_components(
     kept = vectors[:, order].reshape(3, 256, count)
     basis = np.einsum("ij,ikm->jkm", OPPONENT, kept).reshape(768, count)
     luma = (np.square(kept[0]).sum(0) > 0.5).astype(np.float32)
-    deviation = np.sqrt(values[order])
+    deviation = np.sqrt(np.maximum(values[order], 0.0))
     return (
         torch.from_numpy(basis).float(),
         torch.from_numpy(deviation).float(),
