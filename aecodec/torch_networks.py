@@ -232,9 +232,7 @@ class TorchNetworks(OnnxNetworks):
         if self._has("filter.points"):
             a = EightBitFilter(torch, self._tensor).run(a, names, blocks)
         else:
-            slope = 0.1
-            if self._has("filter.slope"):
-                slope = float(self._tensor("filter.slope", torch.float32))
+            slope = float(self._tensor("filter.slope", torch.float32))
             for name in names:
                 a = torch.nn.functional.leaky_relu(self._conv3(a, name), slope)
             for name in blocks:

@@ -24,9 +24,7 @@ class RangeDecoder:
 
     def __init__(self, payload: bytes) -> None:
         payload += bytes(-len(payload) % 4)
-        self.words = [
-            int.from_bytes(payload[i : i + 4], "big") for i in range(0, len(payload), 4)
-        ]
+        self.words = [int.from_bytes(payload[i : i + 4], "big") for i in range(0, len(payload), 4)]
         self.position = 0
         self.lower, self.width = 0, STATE - 1
         self.point = self.word() << WORD | self.word()

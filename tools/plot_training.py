@@ -1,0 +1,37 @@
+"""Draw docs/training.svg from docs/training.json: validation score against minutes of training.
+
+    python tools/plot_training.py
+
+Each entry of the JSON file is a set of weights that was exported, with the minutes of two CPU
+cores behind it and its score: the mean over qualities of log2(bpp + lambda * MSE), lower is better.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def main() -> None:
+    """Read the points, draw, save."""
+    points = json.loads((DOCS / "training.json").read_text())
+    mpl.rcParams["svg.hashsalt"] = "aecodec"  # the same file for the same points
+    figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    minutes = [p["minutes"] for p in points]
+    axes.plot(minutes, [p["score"] for p in points], marker="o", color="#1f77b4")
+    for p in points:
+        axes.annotate(p["what"], (p["minutes"], p["score"]), xytext=(-6, -12),
+                      textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
+    axes.set(xlabel="minutes of training, two CPU cores", ylabel="validation score, bits")
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.3)
+    figure.savefig(DOCS / "training.svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
