@@ -101,10 +101,16 @@ class Walk:
         return np.concatenate([view.ravel() for view in self.views(step, array)])
 
     def kept(self, quarters: npt.NDArray[T]) -> npt.NDArray[T]:
-        """The elements (n,) to code of (4,M/4,h/2 * w/2), which has those of every channel."""
+        """Rows (channels to code, h/2 * w/2) of (4,M/4,h/2 * w/2), which has every channel."""
         if self.channels is None:
-            return quarters.ravel()
-        return np.concatenate([quarters[q][self._rows(q)].ravel() for q in range(4)])
+            return quarters.reshape(-1, quarters.shape[2])
+        return np.concatenate([quarters[q][self._rows(q)] for q in range(4)])
+
+    def rows(self, row: npt.NDArray[T]) -> npt.NDArray[T]:
+        """Per-channel values (M,) for the rows of `kept`, as a column."""
+        if self.channels is None:
+            return row.reshape(-1, 4).T.reshape(-1, 1)
+        return np.concatenate([row[q::4][self._rows(q)] for q in range(4)])[:, None]
 
     def per_element(self, step: int, row: npt.NDArray[T], h: int, w: int) -> npt.NDArray[T]:
         """Per-channel values (M,) repeated for the step's elements (n,)."""
@@ -164,33 +170,38 @@ class Prior:
         for phase in range(4):  # where each position stands in its 2x2 cell
             context[0, m + phase, phase // 2 :: 2, phase % 2 :: 2] = UNITS
         y_hat = np.zeros((m, h, w), np.int32)
+        inverse = walk.rows(self._row("inverse"))
         for step in range(STEPS):
             raw_mean, raw_index = self.networks.prior(step, context, common)
-            mean, index = self._parameters(step, raw_mean, raw_index, h, w)
-            values = exchange(step, mean, index).astype(np.int64) * MEAN_UNITS + mean
+            mean, index = self._parameters(raw_mean, raw_index)
+            values = exchange(step, mean.ravel(), index.ravel()).astype(np.int64)
+            values *= MEAN_UNITS
+            values += mean.ravel()
             walk.scatter(step, y_hat, values)
             if step < STEPS - 1:
-                inverse = walk.per_element(step, self._row("inverse"), h, w)
-                u = (values * inverse + (1 << (INVERSE_SHIFT - 1))) >> INVERSE_SHIFT
-                walk.scatter(step, context[0, :m], np.clip(u, ACTIVATION_MIN, ACTIVATION_MAX))
+                u = values.reshape(mean.shape) * inverse
+                u += 1 << (INVERSE_SHIFT - 1)
+                u >>= INVERSE_SHIFT
+                np.clip(u, ACTIVATION_MIN, ACTIVATION_MAX, out=u)
+                walk.scatter(step, context[0, :m], u.ravel())
         return y_hat
 
     def _row(self, name: str) -> Int64:
         row: Int64 = interpolate(getattr(self.tables, name), self.quality)
         return row
 
-    def _parameters(
-        self, step: int, raw_mean: Float, raw_index: Float, h: int, w: int
-    ) -> tuple[Int64, Index]:
-        """Means in 1/16 of a step and table indices (n,) from the network's integers."""
+    def _parameters(self, raw_mean: Float, raw_index: Float) -> tuple[Int64, Index]:
+        """Means in 1/16 of a step and table indices, (channels, n), from a step's integers."""
         walk = self.walk
-        gain = walk.per_element(step, self._row("gain"), h, w)
         mean = walk.kept(raw_mean).astype(np.int64)
-        mean = (mean * gain + (1 << (GAIN_SHIFT - 1))) >> GAIN_SHIFT
-        shift = walk.per_element(step, self._row("shift").astype(np.int32), h, w)
+        mean *= walk.rows(self._row("gain"))
+        mean += 1 << (GAIN_SHIFT - 1)
+        mean >>= GAIN_SHIFT
         index = walk.kept(raw_index).astype(np.int32)
-        index = (index + shift + UNITS // 2) >> INDEX_BITS
-        return mean, np.clip(index, 0, self.tables.levels - 1).astype(np.uint8)
+        index += walk.rows(self._row("shift").astype(np.int32)) + UNITS // 2
+        index >>= INDEX_BITS
+        np.clip(index, 0, self.tables.levels - 1, out=index)
+        return mean, index.astype(np.uint8)
 
     def _common(self, z: Int32) -> Float:
         """h_s of z plus the quality's vector, clipped: (1,W,h,w)."""
