@@ -110,8 +110,8 @@ class Walk:
         """Per-channel values (M,) for the rows of `kept`, as a column."""
         if self.channels is None:
             return row.reshape(-1, 4).T.reshape(-1, 1)
-        column = np.concatenate([row[q::4][self._rows(q)] for q in range(4)])
-        return column.reshape(-1, 1)
+        column: npt.NDArray[T] = np.concatenate([row[q::4][self._rows(q)] for q in range(4)])
+        return column[:, None]
 
     def per_element(self, step: int, row: npt.NDArray[T], h: int, w: int) -> npt.NDArray[T]:
         """Per-channel values (M,) repeated for the step's elements (n,)."""
