@@ -20,7 +20,7 @@ pytest.importorskip("onnx")
 from safetensors.torch import load_file  # noqa: E402
 
 from aecodec.quantise import STRENGTH  # noqa: E402
-from aecodec.training import data, export, layers, train  # noqa: E402
+from aecodec.training import data, export, layers, quarters, train  # noqa: E402
 from aecodec.training.config import Config, TrainConfig, load_config  # noqa: E402
 from aecodec.training.loss import rate_distortion  # noqa: E402
 from aecodec.training.model import Codec  # noqa: E402
@@ -140,10 +140,24 @@ def test_the_linear_start_is_a_codec_already(folder: Path) -> None:
 
 
 def test_every_element_is_coded_in_exactly_one_step() -> None:
-    masks = layers.step_masks(8, 4, 6, torch.device("cpu"))
-    assert torch.equal(masks.sum(0), torch.ones(1, 8, 4, 6))
-    # In each step every position codes one quarter of the channels.
-    assert (masks.sum(2) == 2).all()
+    x = torch.rand(2, 8, 4, 6, requires_grad=True)
+    again = torch.zeros(2, 8, 4, 6)
+    for step in range(4):
+        quarter = quarters.take(x, step)
+        assert quarter.shape == (4, 2, 2, 2, 3)  # of every position a quarter of the channels
+        assert torch.equal(quarters.take(again, step), torch.zeros_like(quarter))
+        again = quarters.put(again, quarter, step)
+    assert torch.equal(again, x)
+    (again * torch.arange(8.0)[:, None, None]).sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.arange(8.0)[:, None, None].expand(2, 8, 4, 6))
+
+
+def test_vectors_of_channels_are_taken_like_latents() -> None:
+    v = torch.rand(2, 8, 1, 1)
+    for step in range(4):
+        full = quarters.take(v.expand(2, 8, 4, 6).contiguous(), step)
+        assert torch.equal(quarters.take(v, step).expand_as(full), full)
 
 
 def test_fake_quantisation_stays_close_and_within_the_bound() -> None:

@@ -17,7 +17,8 @@ from onnx import TensorProto, helper
 from aecodec.training.config import Config
 from aecodec.training.filter_graph import CONTRIB, filter_graph
 from aecodec.training.lapped import lapped_matrix
-from aecodec.training.layers import GRID, LIMIT, STEP_PHASES
+from aecodec.training.layers import GRID, LIMIT
+from aecodec.training.quarters import STEP_PHASES
 
 Array = npt.NDArray[Any]
 OPSET, IR_VERSION = 17, 8

@@ -17,10 +17,6 @@ LIMIT = 16.0  # activations of the exact path are clipped to [-LIMIT, LIMIT - 1/
 TOP = LIMIT - 1 / GRID
 EXACT_SUM = 2**24  # float32 adds integers exactly below this
 
-# (quarter, step) -> phase of the 2x2 cell, as DCVC's four-step masks: every step codes all
-# four quarters, each at another position, so every step sees something everywhere.
-STEP_PHASES = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))
-
 
 def ste_round(x: Tensor) -> Tensor:
     """Round with the gradient of the identity (straight-through estimator)."""
@@ -102,9 +98,10 @@ class Exact(nn.Module):
         out = self._convolve_on_grid(x) if self.quantised else self.conv(x)
         if residual is not None:
             out = out + residual
-        if self.kind == "relu":
-            return out.clamp(0.0, TOP)
-        return out.clamp(-LIMIT, TOP) if self.kind == "sum" else out
+        if self.kind == "out":
+            return out
+        # hardtanh is clamp with a gradient in one pass
+        return F.hardtanh(out, 0.0 if self.kind == "relu" else -LIMIT, TOP)
 
     def _convolve_on_grid(self, x: Tensor) -> Tensor:
         conv = self.conv
@@ -153,18 +150,10 @@ class QualityVectors(nn.Module):
         return v[:, :, None, None]
 
 
-def step_masks(m: int, height: int, width: int, device: torch.device) -> Tensor:
-    """(4, 1, M, height, width) of 0/1: which elements each step codes; quarter = c mod 4."""
-    phase = torch.zeros(height, width, dtype=torch.long, device=device)
-    phase[0::2, 1::2], phase[1::2, 0::2], phase[1::2, 1::2] = 1, 2, 3
-    quarter = torch.arange(m, device=device) % 4
-    table = torch.tensor(STEP_PHASES, device=device)  # [step][quarter] -> phase
-    return (table[:, quarter][:, None, :, None, None] == phase).float()
-
-
 def cell_planes(y: Tensor) -> Tensor:
     """(B,4,h,w): one-hot position of each element in its 2x2 cell."""
     planes = y.new_zeros(4, y.shape[2], y.shape[3])
     for p in range(4):
         planes[p, p // 2 :: 2, p % 2 :: 2] = 1.0
-    return planes.expand(y.shape[0], -1, -1, -1)
+    planes = planes.expand(y.shape[0], -1, -1, -1)
+    return planes.contiguous(memory_format=torch.channels_last)

@@ -50,8 +50,8 @@ from aecodec.training.layers import (
     QualityVectors,
     cell_planes,
     ste_round,
-    step_masks,
 )
+from aecodec.training.quarters import put, take
 from aecodec.training.symbols import MEAN_UNITS, SCALE_MIN, SCALE_STEP, SymbolModel, Tally
 
 MEAN_GRID, SCALE_GRID = 256, 64  # integer units of the prior's outputs (mean in u, index)
@@ -228,14 +228,22 @@ class Codec(nn.Module):
 
     def synthesis(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """y_hat (B,M,h,w) -> x_hat (B,3,16h,16w), neither clipped nor rounded."""
-        with torch.autocast(y_hat.device.type, enabled=False):
-            flat = F.conv2d(y_hat.float(), self.linear_s[:, :, None, None])
-            flat = lap(F.pixel_shuffle(flat, 16), self.overlap.T)
-            x_hat = flat + self.linear_bias[None, :, None, None]
+        x_hat = self.linear_synthesis(y_hat)
         if self.g_s is not None:
             u_hat = (y_hat / self.s[None, :, None, None]).clamp(-LIMIT, LIMIT)
             net = self.g_s(u_hat, self.q_s16(quality), self.q_s8(quality))
             x_hat = x_hat + net.float() * 64.0
+        return self.restore(x_hat, quality)
+
+    def linear_synthesis(self, y_hat: Tensor) -> Tensor:
+        """y_hat (B,M,h,w) -> picture (B,3,16h,16w) around 0, before g_s and filter."""
+        with torch.autocast(y_hat.device.type, enabled=False):
+            flat = F.conv2d(y_hat.float(), self.linear_s[:, :, None, None])
+            flat = lap(F.pixel_shuffle(flat, 16), self.overlap.T)
+            return flat + self.linear_bias[None, :, None, None]
+
+    def restore(self, x_hat: Tensor, quality: Tensor) -> Tensor:
+        """Picture around 0 (B,3,H,W) -> filtered picture around 128."""
         if not self.with_filter:
             return x_hat + 128.0
         correction = self.filter(x_hat / 64.0, self.q_filter(quality))
@@ -266,7 +274,8 @@ class Codec(nn.Module):
 
     def _code(self, x: Tensor, quality: Tensor, grey: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """-> y_hat, bits of y and bits of z per sample."""
-        y = self.analysis(x, quality)
+        # Many 1x1 convolutions follow: twice as fast on CPUs with channels last.
+        y = self.analysis(x, quality).contiguous(memory_format=torch.channels_last)
         z_hat, bits_z = self.hyper(y, quality)
         coded = torch.where(grey[:, None], self.grey_mask, torch.ones_like(self.grey_mask))
         # The integer grid is finer than bfloat16: emulate it in float32.
@@ -283,31 +292,30 @@ class Codec(nn.Module):
         s = self.s[None, :, None, None]
         u_to_step = torch.exp(log_gain) * s
         index_shift = (log_gain + torch.log(s) - math.log(SCALE_MIN)) / SCALE_STEP
-        common = (self.h_s(z_hat) + self._grid(self.q_prior(quality))).clamp(-LIMIT, TOP)
+        common = F.hardtanh(self.h_s(z_hat) + self._grid(self.q_prior(quality)), -LIMIT, TOP)
         y_scaled = y * torch.exp(log_gain)
-        masks = step_masks(y.shape[1], y.shape[2], y.shape[3], y.device)
-        cell = cell_planes(y)
-        y_step, r_all, index_all = torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y)
-        k_all = torch.zeros_like(y)
+        cell, y_step = cell_planes(y), torch.zeros_like(y)
+        parts: list[tuple[Tensor, ...]] = []  # residual, symbol, index, coded of every step
         for step in range(4):
-            context = self._grid((y_step / u_to_step).clamp(-LIMIT, TOP))
+            context = self._grid(F.hardtanh(y_step / u_to_step, -LIMIT, TOP))
             mean_u, index = self.prior(step, torch.cat([context, cell], 1), common)
-            mean, index = mean_u.float() * u_to_step, index.float() + index_shift
+            mean = take(mean_u, step).float() * take(u_to_step, step)
+            index = take(index, step).float() + take(index_shift, step)
             if self.quantised:
                 mean, index = ste_round(mean * MEAN_UNITS) / MEAN_UNITS, ste_round(index)
-            mask = masks[step] * coded
-            r = (y_scaled - mean) * mask
+            now = take(coded, step)
+            r = (take(y_scaled, step) - mean) * now
             k = self.symbols.choose(r, index, self.deadzone)
             # With a latent that learns, gradients go straight through the rounding. With a fixed
             # one nothing learns through y_hat: a mean that does runs away by whole steps.
             y_hat = (k + mean).detach() if self.hard else r + (k - r).detach() + mean
-            r_all, index_all = r_all + r, index_all + index * mask
-            k_all = k_all + k * mask
-            y_step = y_step + y_hat * mask
+            y_step = put(y_step, y_hat * now, step)
+            parts.append((r, k, index, now.expand_as(r)))
+        r, k, index, now = (torch.cat(column) for column in zip(*parts, strict=True))
         if self.tally is not None:
-            self.tally.add(k_all, index_all, coded)
-        bits = self._bits(r_all, k_all, index_all) * coded
-        return y_step * torch.exp(self.log_inverse(quality)), bits.flatten(1).sum(1)
+            self.tally.add(k, index, now)
+        bits = (self._bits(r, k, index) * now).sum((0, 2, 3, 4))
+        return y_step * torch.exp(self.log_inverse(quality)), bits
 
     def _grid(self, a: Tensor) -> Tensor:
         """Round activations to the integer grid of the exact path, when that is asked for."""

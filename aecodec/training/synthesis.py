@@ -2,7 +2,9 @@
 
 The latents of a pool of crops are coded once, as the released encoder codes them, and the
 synthesis (linear path, g_s and filter) learns to restore the crops from them. Nothing else
-is run, so a step takes a fraction of a full one. The run resumes from its `last.ckpt`.
+is run, so a step takes a fraction of a full one; with `linear_lr = 0` the filter learns alone
+and the pool holds pictures of the linear path, which takes half of what is left. The run
+resumes from its `last.ckpt`.
 """
 
 from __future__ import annotations
@@ -32,9 +34,13 @@ PARTS = ("linear_s", "linear_bias", "g_s.", "q_s8.", "q_s16.", "filter.", "q_fil
 
 
 class Pool(NamedTuple):
-    """Coded crops: y_hat (N,M,h,w) float16 in natural units, x (N,3,H,W) uint8, quality (N,)."""
+    """Coded crops: what the synthesis starts from, x (N,3,H,W) uint8, quality (N,).
 
-    y_hat: Tensor
+    source is y_hat (N,M,h,w) in natural units, or (N,3,H,W) as the linear path restores it;
+    both float16.
+    """
+
+    source: Tensor
     x: Tensor
     quality: Tensor
 
@@ -51,9 +57,17 @@ def code_pool(model: Codec, tiles: Pixels, cfg: TrainConfig, count: int) -> Pool
         order = (torch.arange(len(x)) + start) * 0.6180339887  # a low-discrepancy sequence
         quality = (order % 1.0 * 100.0).float()
         with torch.autocast(device.type, torch.bfloat16):
-            y_hat = model.coded_latent(x.to(device), quality.to(device), grey.to(device))
-        parts.append((y_hat.half().cpu(), x.to(torch.uint8), quality))
+            source = model.coded_latent(x.to(device), quality.to(device), grey.to(device))
+        if filter_alone(model):
+            source = model.linear_synthesis(source).contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
+        parts.append((source.half().cpu(), x.to(torch.uint8), quality))
     return Pool(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def filter_alone(model: Codec) -> bool:
+    """Whether nothing before the filter learns."""
+    return model.g_s is None and not model.linear_s.requires_grad
 
 
 def batches(pool: Pool, cfg: TrainConfig, first: int) -> Iterator[Pool]:
@@ -76,7 +90,8 @@ def distortion(model: Codec, batch: Pool) -> Tensor:
     device = model.s.device
     quality = batch.quality.to(device)
     with torch.autocast(device.type, torch.bfloat16):
-        x_hat = model.synthesis(batch.y_hat.to(device).float(), quality)
+        restore = model.restore if filter_alone(model) else model.synthesis
+        x_hat = restore(batch.source.to(device).float(), quality)
     mse = (x_hat.float() - batch.x.to(device).float()).square().flatten(1).mean(1)
     log_lambda = model.cfg.log_lambda(quality)
     middle = 0.5 * (math.log(model.cfg.lambda_min) + math.log(model.cfg.lambda_max))
@@ -94,6 +109,15 @@ def watch(model: Codec, pool: Pool, cfg: TrainConfig) -> None:
     model.filter.quantised, model.filter.watching = True, False
 
 
+def load_start(model: Codec, path: Path) -> None:
+    """Weights to start from; blocks of the filter beyond the file's start as identities."""
+    state = load_file(path)
+    for name in ("filter.low", "filter.high"):  # ranges are watched anew, see `watch`
+        if name in state and state[name].shape != model.get_buffer(name).shape:
+            del state[name]
+    model.load_state_dict(state, strict=False)
+
+
 class SynthesisRun:
     """Model, average and optimizer of one run, kept in `cfg.out`."""
 
@@ -102,10 +126,14 @@ class SynthesisRun:
         self.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(cfg.seed)
         self.model = Codec(cfg.model).to(device)
-        self.model.load_state_dict(load_file(cfg.start_from), strict=False)
+        load_start(self.model, Path(cfg.start_from))
         self.model.deadzone = cfg.deadzone
         for name, p in self.model.named_parameters():
             p.requires_grad_(name.startswith(PARTS))
+            if name.startswith("linear_") and not cfg.linear_lr:
+                p.requires_grad_(False)
+        # 3x3 convolutions on few channels run twice as fast on CPUs with channels last.
+        self.model.filter.to(memory_format=torch.channels_last)
         self.model.filter.quantised = cfg.quantised_filter
         self.ema = AveragedModel(self.model, multi_avg_fn=ema_update(cfg.ema))
         rates = [("linear_", cfg.linear_lr), ("", cfg.adam_lr)]
