@@ -20,47 +20,27 @@ import numpy.typing as npt
 
 from aecodec import alpha, container
 from aecodec.container import AecFile, Colour, Header, Tile
+from aecodec.cost import grey_levels
 from aecodec.damage import Damage, show_damage, survey
+from aecodec.effort import DRAFT, Level
+from aecodec.effort import level as effort_level
 from aecodec.errors import FormatError, LimitError, SymbolError
 from aecodec.model import Model, open_model
 from aecodec.picture import Picture
-from aecodec.tile import ALIGN, LATENT, decode_tile, encode_tile
+from aecodec.search import choose
+from aecodec.tile import LATENT, decode_tile, write_tile
 from aecodec.transforms import default_threads
+from aecodec.watch import Report, Watch
+from aecodec.window import Box, Window, cut, grow, inner, padded
 
 Float = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
-Box = tuple[int, int, int, int]  # left, top, right, bottom
 T = TypeVar("T")
 R = TypeVar("R")
 
 TILE = 1024  # side of the tiles of a large picture
 SINGLE_TILE_PIXELS = 3 * 2**20  # larger pictures are tiled
-
-
-def padded(length: int) -> int:
-    """Smallest multiple of ALIGN that is not below length."""
-    return -(-length // ALIGN) * ALIGN
-
-
-def _window(pixels: Pixels, box: Box) -> Pixels:
-    """Pixels (H,W,3) of a box that may reach over the right and bottom edge (replicated)."""
-    left, top, right, bottom = box
-    cut = pixels[top : min(bottom, pixels.shape[0]), left : min(right, pixels.shape[1])]
-    if cut.ndim == 2:
-        cut = np.repeat(cut[..., None], 3, axis=2)
-    missing = (bottom - top - cut.shape[0], right - left - cut.shape[1])
-    return np.pad(cut, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
-
-
-def _grow(box: Box, halo: int, width: int, height: int) -> Box:
-    """A tile's box padded to ALIGN and grown by a halo inside the padded picture."""
-    left, top, right, bottom = box
-    return (
-        max(0, left - halo),
-        max(0, top - halo),
-        min(padded(width), padded(right) + halo),
-        min(padded(height), padded(bottom) + halo),
-    )
+KEPT_PIXELS = 2**24  # latents of larger pictures are not kept between encodings
 
 
 def _map(
@@ -81,43 +61,133 @@ def encode_picture(
     metadata: str = "all",
     threads: int = 0,
     verify: bool = False,
+    effort: int | None = None,
+    time_limit: float = 0.0,
 ) -> bytes:
-    """The bytes of an .aec file.
-
-    quality: 0 (small) to 100 (good), continuous in hundredths. metadata: "all", "icc" or
-    "none". threads: 0 takes the cores of the machine; the bytes do not depend on it. verify
-    decodes what was made and compares it with what the encoder expects: the latents that the
-    pixels are made of, alpha and metadata. Raises FormatError for a quality out of range,
-    LimitError, ModelError, SymbolError when verification fails.
-    """
-    if not 0 <= quality <= 100:  # also refuses NaN
-        raise FormatError(f"quality {quality:g} is not between 0 and 100")
-    if metadata not in ("all", "icc", "none"):
-        raise FormatError(f"metadata must be all, icc or none, not {metadata!r}")
-    threads = threads or default_threads()
-    model = open_model(threads=threads)
-    header = _header(picture, model.weights.id, round(quality * 100))
-    grey = header.colour is Colour.GREY
-
-    def encode_box(box: Box) -> Tile:
-        grown = _grow(box, model.halo, header.width, header.height)
-        u = model.networks.analysis(_window(picture.pixels, grown), header.quality)
-        rows, columns = _inner(box, grown)
-        u = np.ascontiguousarray(u[:, rows, columns])
-        return encode_tile(model, u, header.quality, grey, verify=verify)
-
-    file = AecFile(
-        header,
-        tuple(_map(encode_box, header.boxes, header.tile_count > 1, threads)),
-        alpha=None if picture.alpha is None else alpha.pack_alpha(picture.alpha),
-        icc=picture.icc if metadata != "none" else None,
-        exif=picture.exif if metadata == "all" else None,
-        xmp=picture.xmp if metadata == "all" else None,
+    """The bytes of an .aec file: `Encoder` for one quality."""
+    encoder = Encoder(
+        picture,
+        metadata=metadata,
+        threads=threads,
+        effort=effort,
+        time_limit=time_limit,
+        keep=False,
     )
-    data = container.write(file)
-    if verify:
-        _verify(data, file, picture)
-    return data
+    return encoder.encode(quality, verify=verify)
+
+
+class Encoder:
+    """A picture that is coded at one quality or at several, as the search for a size needs.
+
+    metadata: "all", "icc" or "none". threads: 0 takes the cores of the machine. effort: a level
+    of `aecodec.effort`, None for the default. time_limit: seconds after which the search of one
+    encoding ends with what it has, 0 for none. report: called with how far an encoding is, 0 to
+    1, from any thread. keep: hold what another encoding and `decoded` can use, unless the
+    picture is very large. Raises AecError for choices that are not there, LimitError, ModelError.
+
+    The bytes do not depend on the number of threads, nor on anything but picture, settings,
+    model and release, except at levels with a gradient search or when a limit of time cuts in.
+    """
+
+    def __init__(
+        self,
+        picture: Picture,
+        *,
+        metadata: str = "all",
+        threads: int = 0,
+        effort: int | None = None,
+        time_limit: float = 0.0,
+        report: Report | None = None,
+        keep: bool = True,
+    ) -> None:
+        if metadata not in ("all", "icc", "none"):
+            raise FormatError(f"metadata must be all, icc or none, not {metadata!r}")
+        self._picture, self._metadata = picture, metadata
+        self._threads = threads or default_threads()
+        self._level, self._time_limit, self._report = effort_level(effort), time_limit, report
+        self._keep = keep and picture.width * picture.height <= KEPT_PIXELS
+        self._model = open_model(threads=self._threads)
+        self._alpha = None if picture.alpha is None else alpha.pack_alpha(picture.alpha)
+        self._latents: dict[Box, Float] = {}
+        self._y_hat: list[Float] = []
+        self._file: AecFile | None = None
+
+    @property
+    def slow(self) -> bool:
+        """Whether a draft is worth it: see `encode`."""
+        return self._level.number > DRAFT.number
+
+    def encode(self, quality: float = 75.0, *, verify: bool = False, draft: bool = False) -> bytes:
+        """The bytes of an .aec file; quality is 0 (small) to 100 (good), in hundredths.
+
+        draft takes little effort, to see about what size and PSNR a quality gives.
+
+        verify decodes what was made and compares it with what the encoder expects: the latents
+        that the pixels are made of, alpha and metadata. Raises FormatError for a quality out of
+        range, SymbolError when verification fails.
+        """
+        if not 0 <= quality <= 100:  # also refuses NaN
+            raise FormatError(f"quality {quality:g} is not between 0 and 100")
+        picture, metadata = self._picture, self._metadata
+        header = _header(picture, self._model.weights.id, round(quality * 100))
+        level = DRAFT if draft and self.slow else self._level
+        tiles, self._y_hat = self._tiles(header, level, verify)
+        self._file = AecFile(
+            header,
+            tiles,
+            alpha=self._alpha,
+            icc=picture.icc if metadata != "none" else None,
+            exif=picture.exif if metadata == "all" else None,
+            xmp=picture.xmp if metadata == "all" else None,
+        )
+        data = container.write(self._file)
+        if verify:
+            _verify(data, self._file, picture)
+        return data
+
+    def decoded(self) -> Picture:
+        """What a decoder makes of the file encoded last; its symbols are not decoded again."""
+        assert self._file is not None
+        header = self._file.header
+        if self._y_hat:
+            pixels = _paint(self._model, header, self._y_hat.__getitem__, self._threads)
+        else:  # not kept
+            pixels = _decode_pixels(self._model, header, self._file.tiles, self._threads)
+        return Picture(pixels, self._picture.alpha)
+
+    def _tiles(
+        self, header: Header, level: Level, verify: bool
+    ) -> tuple[tuple[Tile, ...], list[Float]]:
+        """The coded tiles and, if they are to be kept, their y_hat."""
+        grey, model = header.colour is Colour.GREY, self._model
+        # A gradient search takes all threads by itself, and much memory.
+        workers = 1 if header.tile_count == 1 or level.steps else self._threads
+        watch = Watch(header.tile_count, workers, self._time_limit, self._report)
+
+        def encode_box(box: Box) -> tuple[Tile, Float | None]:
+            with watch.tile() as clock:
+                window = self._window(header, box)
+                coded = choose(model, window, header.quality, grey, level, clock)
+            tile = write_tile(model, coded, header.quality, grey, verify=verify)
+            return tile, coded.y_hat if self._keep else None
+
+        found = list(_map(encode_box, header.boxes, workers > 1, workers))
+        return tuple(tile for tile, _ in found), [y for _, y in found if y is not None]
+
+    def _window(self, header: Header, box: Box) -> Window:
+        """A tile and its surroundings; the latents are kept if every quality has the same."""
+        grown = grow(box, self._model.halo, header.width, header.height)
+        pixels = cut(self._picture.pixels, grown)
+        u = self._latents.get(box)
+        if u is None:
+            u = self._model.networks.analysis(pixels, header.quality)
+            if self._keep and not self._model.networks.analysis_follows_quality:
+                self._latents[box] = u
+        height, width = header.height - grown[1], header.width - grown[0]
+        rows, columns = inner(box, grown)
+        return Window(
+            pixels, u, rows, columns, min(height, len(pixels)), min(width, pixels.shape[1])
+        )
 
 
 def _header(picture: Picture, model_id: bytes, quality: int) -> Header:
@@ -138,14 +208,6 @@ def _verify(data: bytes, file: AecFile, picture: Picture) -> None:
         plane = alpha.unpack_alpha(file.alpha, picture.height, picture.width)
         if not np.array_equal(plane, picture.alpha):
             raise SymbolError("verification failed: the alpha plane does not read back")
-
-
-def _inner(box: Box, grown: Box) -> tuple[slice, slice]:
-    """Where the padded tile lies in its grown window, in latents: (rows, columns)."""
-    left, top = (box[0] - grown[0]) // LATENT, (box[1] - grown[1]) // LATENT
-    width = (padded(box[2]) - box[0]) // LATENT
-    height = (padded(box[3]) - box[1]) // LATENT
-    return slice(top, top + height), slice(left, left + width)
 
 
 def decode_file(
@@ -200,21 +262,12 @@ def _decode_pixels(
     threads: int,
     damaged: list[Box] | None = None,
 ) -> Pixels:
-    """All tiles, decoded row by row: only three rows of latents are held at a time.
+    """All tiles. With a list `damaged`, tiles that cannot be decoded are noted there and taken
+    as zeros."""
+    grey, boxes = header.colour is Colour.GREY, list(header.boxes)
 
-    With a list `damaged`, tiles that cannot be decoded are noted there and taken as zeros.
-    """
-    grey = header.colour is Colour.GREY
-    shape = (header.height, header.width) if grey else (header.height, header.width, 3)
-    pixels = np.empty(shape, np.uint8)
-    boxes = list(header.boxes)
-    parallel = header.tile_count > 1
-    left, top, right, bottom = boxes[0]
-    # Tiles larger than our own come from strangers: memory must not grow with the cores.
-    workers = max(1, min(threads, threads * TILE * TILE // ((right - left) * (bottom - top))))
-
-    def decode(item: tuple[Tile | None, Box]) -> Float:
-        tile, box = item
+    def decode(index: int) -> Float:
+        tile, box = tiles[index], boxes[index]
         size = (padded(box[3]) - box[1], padded(box[2]) - box[0])
         try:
             if tile is None:
@@ -228,13 +281,25 @@ def _decode_pixels(
             latents = (len(model.prior.luma), size[0] // LATENT, size[1] // LATENT)
             return np.zeros(latents, np.float32)
 
+    return _paint(model, header, decode, threads)
+
+
+def _paint(model: Model, header: Header, latents: Callable[[int], Float], threads: int) -> Pixels:
+    """The pixels of y_hat (M,h,w) of every tile, row by row: three rows are held at a time."""
+    grey = header.colour is Colour.GREY
+    shape = (header.height, header.width) if grey else (header.height, header.width, 3)
+    pixels = np.empty(shape, np.uint8)
+    boxes = list(header.boxes)
+    parallel = header.tile_count > 1
+    left, top, right, bottom = boxes[0]
+    # Tiles larger than our own come from strangers: memory must not grow with the cores.
+    workers = max(1, min(threads, threads * TILE * TILE // ((right - left) * (bottom - top))))
+
     def row(index: int) -> Float | None:
         if not 0 <= index < header.rows:
             return None
-        part = slice(index * header.columns, (index + 1) * header.columns)
-        return np.concatenate(
-            list(_map(decode, zip(tiles[part], boxes[part], strict=True), parallel, workers)), 2
-        )
+        part = range(index * header.columns, (index + 1) * header.columns)
+        return np.concatenate(list(_map(latents, part, parallel, workers)), 2)
 
     above, here = None, row(0)
     for index in range(header.rows):
@@ -249,7 +314,7 @@ def _decode_pixels(
             x_hat = model.networks.synthesis(part, header.quality)
             x_hat = x_hat[skipped : skipped + bottom - top, left - start : right - start]
             target = pixels[top:bottom, left:right]
-            target[:] = _to_grey(x_hat) if grey else x_hat
+            target[:] = grey_levels(x_hat) if grey else x_hat
 
         row_boxes = boxes[index * header.columns : (index + 1) * header.columns]
         for _ in _map(paint, row_boxes, parallel, workers):
@@ -267,10 +332,3 @@ def _with_margins(
     parts += [] if below is None else [below[:, :margin]]
     y_hat = np.concatenate(parts, 1) if len(parts) > 1 else parts[0]
     return y_hat, 0 if above is None else margin * LATENT
-
-
-def _to_grey(x_hat: Pixels) -> Pixels:
-    """Mean of the three planes, rounded half up: (H,W,3) -> (H,W)."""
-    total = x_hat.astype(np.uint16).sum(2)
-    grey: Pixels = ((total * 2 + 3) // 6).astype(np.uint8)
-    return grey

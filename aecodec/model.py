@@ -36,7 +36,7 @@ class Model:
         return Prior(self.prior, self.networks, quality, grey)
 
     @functools.cached_property
-    def rounding(self) -> npt.NDArray[np.float32]:
+    def shifts(self) -> npt.NDArray[np.float32]:
         """Table of `aecodec.quantise`: where each scale level rounds up."""
         return shifts(self.y_tables.frequencies, self.y_tables.starts)
 

@@ -17,15 +17,14 @@ import numpy.typing as npt
 
 Float = npt.NDArray[np.float32]
 
-# Share of the theoretical shift that is taken. Later symbols are predicted from earlier ones,
-# which the formula leaves out; chosen on the validation set.
+# Share of the theoretical shift that is taken, unless more effort is asked for. Later symbols are
+# predicted from earlier ones, which the formula leaves out; chosen on the validation set.
 STRENGTH = 0.5
+STEP_WORTH = 26 / 3  # bits that one squared step is worth by the formula
 DEEPEST = 16  # symbols from here on are simply rounded: their tables are nearly flat
 
 
-def shifts(
-    frequencies: npt.NDArray[np.uint32], starts: npt.NDArray[np.int64], strength: float = STRENGTH
-) -> Float:
+def shifts(frequencies: npt.NDArray[np.uint32], starts: npt.NDArray[np.int64]) -> Float:
     """(tables, DEEPEST + 1): how far above k - 1/2 a residual must lie to be coded as k."""
     out = np.zeros((len(starts) - 1, DEEPEST + 1), np.float32)
     for table in range(len(starts) - 1):
@@ -33,19 +32,23 @@ def shifts(
         radius = (len(counts) - 1) // 2
         bits = -np.log2(counts[radius : 2 * radius + 1])  # of 0, 1, ... radius
         last = min(radius, DEEPEST - 1)
-        out[table, 1 : last + 1] = strength * 3 / 52 * np.maximum(np.diff(bits[: last + 1]), 0)
-    return np.minimum(out, 0.5)
+        dearer = np.maximum(np.diff(bits[: last + 1]), 0)
+        out[table, 1 : last + 1] = dearer / (2 * STEP_WORTH)
+    return out
 
 
-def quantise(r: Float, index: npt.NDArray[np.uint8], table: Float) -> npt.NDArray[np.int32]:
+def quantise(
+    r: Float, index: npt.NDArray[np.uint8], table: Float, strength: float | Float = 1.0
+) -> npt.NDArray[np.int32]:
     """Symbols (n,) of residuals r (n,) in steps, with scale indices index (n,).
 
-    `table` comes from `shifts`; index 0 is the certain zero.
+    `table` comes from `shifts`; index 0 is the certain zero. strength: share of the shift that
+    is taken, one for all or (n,); 0 is plain rounding. A symbol shrinks by one at most.
     """
     size = np.abs(r)
     k = np.rint(size)
-    shift = table[index, np.minimum(k, DEEPEST).astype(np.intp)]
-    k -= size - (k - np.float32(0.5)) < shift
+    shift = table[index, np.minimum(k, DEEPEST).astype(np.intp)] * np.float32(strength)
+    k -= size - (k - np.float32(0.5)) < np.minimum(shift, np.float32(0.5))
     k[index == 0] = 0
     symbols: npt.NDArray[np.int32] = np.copysign(k, r).astype(np.int32)
     return symbols

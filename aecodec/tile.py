@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from aecodec.entropy import SYMBOL_LIMIT, SymbolDecoder, SymbolEncoder
 from aecodec.errors import SymbolError
 from aecodec.model import Model
 from aecodec.prior import MEAN_UNITS, Z_LIMIT, Index
-from aecodec.quantise import quantise
+from aecodec.quantise import STRENGTH, quantise
 
 Float = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
 
 ALIGN = 64  # pixels per hyper-latent: what is coded is padded to multiples of this
 LATENT = 16  # pixels per latent
@@ -37,36 +39,83 @@ class Checksum:
         self._crc = zlib.crc32(symbols.astype("<i2").tobytes(), self._crc)
 
 
-def encode_tile(model: Model, u: Float, quality: int, grey: bool, *, verify: bool = False) -> Tile:
-    """Code one tile's latent u (M,h,w), h and w multiples of 4.
+@dataclass(frozen=True)
+class Plan:
+    """What the encoder means to code in a tile; its symbols follow from it.
 
-    With `verify` it is decoded at once. Raises SymbolError when that gives another y_hat.
+    u: the target (M,h,w), h and w multiples of 4. z: hyper-latents (Z,h/4,w/4). strength: of
+    the dead zone (see `aecodec.quantise`), for all channels or one for each (M,).
     """
-    coder, checksum = SymbolEncoder(), Checksum()
-    prior = model.at(quality, grey)
-    z_float = np.rint(model.networks.hyper_analysis(u, quality))
-    z = np.clip(np.nan_to_num(z_float), -Z_LIMIT, Z_LIMIT).astype(np.int32)
-    coder.put(z.ravel(), model.z_index(z.shape, quality), model.z_tables)
-    checksum.add(z.ravel())
-    walk, y = prior.walk, u * prior.steps_per_u().astype(np.float32)[:, None, None]
 
-    def exchange(step: int, mean: npt.NDArray[np.int64], index: Index
-                 ) -> npt.NDArray[np.int32]:  # fmt: skip
+    u: Float
+    z: Int32
+    strength: float | Float
+
+
+@dataclass(frozen=True)
+class Coded:
+    """The symbols of a tile: z, and (symbols, table indices) of each step in coding order."""
+
+    z: Int32
+    steps: tuple[tuple[Int32, Index], ...]
+    y_hat: Float  # (M,h,w) in natural units: what the synthesis of every decoder sees
+
+    def bits(self, model: Model, quality: int) -> float:
+        """Ideal code length."""
+        total = model.z_tables.bits(self.z.ravel(), model.z_index(self.z.shape, quality))
+        return total + sum(model.y_tables.bits(*step) for step in self.steps)
+
+
+def hyper_latents(model: Model, u: Float, quality: int) -> Int32:
+    """z (Z,h/4,w/4) of u (M,h,w), as h_a gives it, rounded."""
+    z = np.nan_to_num(np.rint(model.networks.hyper_analysis(u, quality)))
+    return np.clip(z, -Z_LIMIT, Z_LIMIT).astype(np.int32)
+
+
+def code_tile(model: Model, plan: Plan, quality: int, grey: bool) -> Coded:
+    """Choose the symbols of a tile: each step's means follow from the symbols before it."""
+    prior, steps = model.at(quality, grey), []
+    walk, y = prior.walk, plan.u * prior.steps_per_u().astype(np.float32)[:, None, None]
+
+    def exchange(step: int, mean: npt.NDArray[np.int64], index: Index) -> Int32:
         r = np.nan_to_num(walk.gather(step, y) - mean.astype(np.float32) / MEAN_UNITS)
         r = np.clip(r, -SYMBOL_LIMIT, SYMBOL_LIMIT)
-        symbols = quantise(r, index, model.rounding)
-        coder.put(symbols, index, model.y_tables)
-        checksum.add(symbols)
+        strength = plan.strength
+        if isinstance(strength, np.ndarray):
+            strength = walk.per_element(step, strength, *y.shape[1:])
+        symbols = quantise(r, index, model.shifts, strength)
+        steps.append((symbols, index))
         return symbols
 
-    y_hat = prior.run(z, exchange)
+    y_hat = prior.run(plan.z, exchange)
+    return Coded(plan.z, tuple(steps), _natural(model, y_hat, quality))
+
+
+def write_tile(
+    model: Model, coded: Coded, quality: int, grey: bool, *, verify: bool = False
+) -> Tile:
+    """The bytes of a tile.
+
+    With `verify` they are decoded at once. Raises SymbolError when that gives another y_hat.
+    """
+    coder, checksum = SymbolEncoder(), Checksum()
+    coder.put(coded.z.ravel(), model.z_index(coded.z.shape, quality), model.z_tables)
+    checksum.add(coded.z.ravel())
+    for symbols, index in coded.steps:
+        coder.put(symbols, index, model.y_tables)
+        checksum.add(symbols)
     tile = Tile(checksum.value, coder.finish())
     if verify:
-        size = (u.shape[1] * LATENT, u.shape[2] * LATENT)
-        decoded = decode_tile(model, tile, size, quality, grey)
-        if not np.array_equal(decoded, _natural(model, y_hat, quality)):
+        size = (coded.y_hat.shape[1] * LATENT, coded.y_hat.shape[2] * LATENT)
+        if not np.array_equal(decode_tile(model, tile, size, quality, grey), coded.y_hat):
             raise SymbolError("verification failed: the tile does not decode to what was coded")
     return tile
+
+
+def encode_tile(model: Model, u: Float, quality: int, grey: bool, *, verify: bool = False) -> Tile:
+    """Code one tile's latent u (M,h,w) at the default level of effort."""
+    plan = Plan(u, hyper_latents(model, u, quality), STRENGTH)
+    return write_tile(model, code_tile(model, plan, quality, grey), quality, grey, verify=verify)
 
 
 def decode_tile(model: Model, tile: Tile, size: tuple[int, int], quality: int, grey: bool) -> Float:

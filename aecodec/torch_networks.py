@@ -56,6 +56,11 @@ class TorchNetworks(OnnxNetworks):
         self._convolution, self._channels_last = convolution, channels_last
         self._tensors: dict[tuple[str, Any], Tensor] = {}
 
+    @property
+    def device(self) -> str:
+        """The PyTorch device."""
+        return self._device
+
     def open(self, name: str) -> None:
         """Tensors are read when they are first used."""
 

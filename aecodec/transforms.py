@@ -111,6 +111,21 @@ class OnnxNetworks:
         """Quality vectors of those names that the model has: not every model has every part."""
         return {name: self._vector(name, quality) for name in names if name in self._vectors}
 
+    @property
+    def analysis_follows_quality(self) -> bool:
+        """Whether g_a has quality vectors: without, u is the same at every quality."""
+        return "q_a8" in self._vectors or "q_a16" in self._vectors
+
+    @property
+    def device(self) -> str:
+        """Where PyTorch would compute beside these networks."""
+        return "cpu"
+
+    @property
+    def threads(self) -> int:
+        """Threads of the runtime."""
+        return self._threads
+
     def inverse_gain(self, quality: int) -> Float:
         """(M,1,1): natural units of y per quantisation step, for reconstruction."""
         rows = self._vectors["log_inverse"]

@@ -107,6 +107,13 @@ class Weights:
         if not self.manifest["sha256"][STORE].startswith(self.folder.name):
             raise ModelError(f"model {self.folder.name}: the folder's name is not its hash")
 
+    def tensor(self, name: str) -> npt.NDArray[Any]:
+        """One tensor by its whole name."""
+        from safetensors import safe_open
+
+        with safe_open(self.folder / STORE, "np") as store:
+            return np.asarray(store.get_tensor(name))
+
     def tensors(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
         """Tensors whose name starts with prefix + '.', without the prefix."""
         from safetensors import safe_open

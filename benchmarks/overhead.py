@@ -22,6 +22,7 @@ from aecodec.container import Colour
 from aecodec.entropy import Ints, SymbolDecoder, TableSet
 from aecodec.model import open_model
 from aecodec.picture import from_image
+from aecodec.window import padded
 
 
 class Counting(SymbolDecoder):
@@ -43,7 +44,7 @@ def ideal_bits(data: bytes) -> float:
     Counting.bits = 0.0
     with mock.patch.object(tile, "SymbolDecoder", Counting):
         for part, box in zip(file.tiles, header.boxes, strict=True):
-            size = (codec.padded(box[3]) - box[1], codec.padded(box[2]) - box[0])
+            size = (padded(box[3]) - box[1], padded(box[2]) - box[0])
             assert part is not None  # only reading a damaged file leaves tiles out
             tile.decode_tile(model, part, size, header.quality, header.colour is Colour.GREY)
     return Counting.bits

@@ -9,17 +9,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import synthetic
 
-from aecodec import codec, container, weights
+from aecodec import codec, container, weights, window
 from aecodec.container import Colour, Header, Tile
 from aecodec.entropy import SymbolEncoder, TableSet
 from aecodec.errors import FormatError, LimitError, ModelError, PictureError, SymbolError
 from aecodec.picture import Picture, from_array
+from aecodec.tile import Coded
 
 MODES = ("L", "LA", "RGB", "RGBA")
 SIZES = (
@@ -216,7 +218,7 @@ def test_no_seams_in_the_decoder(mode: str, monkeypatch: pytest.MonkeyPatch) -> 
     random = np.random.default_rng(5)
     grown = (0, 0, 320, 192)
     source = synthetic.picture(mode, 300, 140).pixels
-    u = model.networks.analysis(codec._window(source, grown), 7500)
+    u = model.networks.analysis(window.cut(source, grown), 7500)
     y_hat = u * model.networks.inverse_gain(7500) * random.normal(8, 4, u.shape)
     y_hat = y_hat.astype(np.float32)
     one = Header(b"abcd", Colour.GREY if mode == "L" else Colour.RGB, False, 300, 140, 7500)
@@ -242,14 +244,16 @@ def test_no_seams_in_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """The latents of a tile are those that it has in the whole picture."""
     model = codec.open_model()
     source = synthetic.picture("RGB", 300, 140)
-    whole = model.networks.analysis(codec._window(source.pixels, (0, 0, 320, 192)), 7500)
+    whole = model.networks.analysis(window.cut(source.pixels, (0, 0, 320, 192)), 7500)
     parts: list[codec.Float] = []
 
-    def keep(_: codec.Model, u: codec.Float, *rest: object, **options: object) -> Tile:
-        parts.append(u)
-        return Tile(0, b"x")
+    choose = codec.choose
 
-    monkeypatch.setattr(codec, "encode_tile", keep)
+    def keep(model: codec.Model, seen: window.Window, *rest: Any) -> Coded:
+        parts.append(seen.inner)
+        return choose(model, seen, *rest)
+
+    monkeypatch.setattr(codec, "choose", keep)
     codec.encode_picture(source, 75, threads=1)
     header = Header(b"abcd", Colour.RGB, False, 300, 140, 7500, 128)
     for (left, top, *_), u in zip(header.boxes, parts, strict=True):

@@ -19,7 +19,7 @@ def gaussian_table(sigma: float, radius: int) -> np.ndarray:
 def table() -> np.ndarray:
     flat = [gaussian_table(s, r) for s, r in ((0.2, 3), (0.5, 4), (8.0, 40))]
     starts = np.concatenate([[0], np.cumsum([len(f) for f in flat])])
-    return shifts(np.concatenate(flat), starts, strength=1.0)
+    return shifts(np.concatenate(flat), starts)
 
 
 def test_rare_symbols_need_a_larger_residual(table: np.ndarray) -> None:
@@ -30,10 +30,9 @@ def test_rare_symbols_need_a_larger_residual(table: np.ndarray) -> None:
 
 def test_without_strength_it_is_rounding() -> None:
     flat = gaussian_table(1.0, 6)
-    plain = shifts(flat, np.array([0, len(flat)]), strength=0.0)
+    table = shifts(np.tile(flat, 2), np.array([0, 1, 2]) * len(flat))
     r = np.linspace(-5, 5, 203).astype(np.float32)
-    table = np.vstack([plain, plain])
-    symbols = quantise(r, np.ones(len(r), np.uint8), table)
+    symbols = quantise(r, np.ones(len(r), np.uint8), table, 0.0)
     assert np.array_equal(symbols, np.rint(r).astype(np.int32))
 
 
@@ -45,6 +44,12 @@ def test_it_is_odd_and_moves_towards_zero_by_at_most_one(table: np.ndarray) -> N
     step = np.abs(np.rint(r)) - np.abs(symbols)
     assert set(np.unique(step)) <= {0.0, 1.0}
     assert (step[np.abs(r) > DEEPEST + 1] == 0).all()
+
+
+def test_each_element_may_have_its_own_strength(table: np.ndarray) -> None:
+    r, index = np.full(3, 0.6, np.float32), np.full(3, 1, np.uint8)
+    strength = np.array([0.0, 0.1, 5.0], np.float32)
+    assert quantise(r, index, table, strength).tolist() == [1, 1, 0]
 
 
 def test_the_certain_zero_stays_zero(table: np.ndarray) -> None:

@@ -89,7 +89,7 @@ def test_killed(death: str, tmp_path: Path) -> None:
 def test_killed_while_compressing(place: Path) -> None:
     script = (
         "import os, signal, aecodec\nfrom aecodec import codec\n"
-        "codec.encode_tile = lambda *rest, **options: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "codec.write_tile = lambda *rest, **options: os.kill(os.getpid(), signal.SIGKILL)\n"
         "aecodec.compress('in.png', 'out.aec')"
     )
     assert run_script(script, place).returncode == -signal.SIGKILL

@@ -1,0 +1,78 @@
+"""Effort: how much of the encoder's time goes into smaller files. Decoders do not notice.
+
+    1      symbols by rounding
+    2      symbols from a dead zone that knows how rare each one is: the default
+    3      and what an error in each channel costs; hyper-latents likewise
+    4..6   passes through the decoder, each of which corrects what the last one left
+    7..9   gradient search of the latents through decoder and prior (PyTorch)
+
+From 3 on, each level does what the one below does and then more, and keeps the best it has
+seen, so that more effort never costs more (J of `aecodec.cost`).
+benchmarks/effort.py measures what each level saves and takes; docs/cli.md has the table.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+
+from aecodec.errors import AecError
+from aecodec.quantise import STRENGTH
+
+VARIABLE = "AECODEC_EFFORT"
+DEFAULT = 2
+LEAST, MOST = 1, 9
+
+
+@dataclass(frozen=True)
+class Level:
+    """What the encoder does at one level.
+
+    first, strength: of the dead zone in the first pass and in those that follow: shares as
+    STRENGTH of `aecodec.quantise` is one, 0 for plain rounding. by_cost: the dead zone knows what
+    the error in each channel costs, and hyper-latents are chosen by their cost too. passes:
+    corrections through the decoder. steps: of the gradient search.
+    """
+
+    number: int
+    first: float = 0.6
+    strength: float = 0.8
+    by_cost: bool = True
+    passes: int = 0
+    steps: int = 0
+
+
+LEVELS = {
+    level.number: level
+    for level in (
+        Level(1, first=0.0, by_cost=False),
+        Level(DEFAULT, first=STRENGTH, by_cost=False),
+        Level(3),
+        Level(4, passes=1),
+        Level(5, passes=2),
+        Level(6, passes=4),
+        Level(7, passes=4, steps=4),
+        Level(8, passes=4, steps=16),
+        Level(9, passes=4, steps=80),
+    )
+}
+
+DRAFT = LEVELS[3]  # what tries out qualities for the slower levels
+
+
+def level(effort: int | None = None) -> Level:
+    """The level asked for: the argument, else AECODEC_EFFORT, else DEFAULT.
+
+    Raises AecError for anything but 1 to 9, and for a level that needs PyTorch without it.
+    """
+    asked: object = effort
+    if effort is None:
+        asked = os.environ.get(VARIABLE, "").strip() or DEFAULT
+    number = int(asked) if isinstance(asked, str) and asked.isdecimal() else asked
+    if isinstance(number, bool) or not isinstance(number, int) or number not in LEVELS:
+        raise AecError(f"effort {asked!s} is not a whole number from {LEAST} to {MOST}")
+    found = LEVELS[number]
+    if found.steps and importlib.util.find_spec("torch") is None:
+        raise AecError(f"effort {number} needs PyTorch: pip install 'aecodec[train]'")
+    return found

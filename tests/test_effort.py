@@ -1,0 +1,124 @@
+"""Levels of effort: every one decodes, more of it never costs more, wrong ones are refused."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pytest
+import synthetic
+
+from aecodec import codec, effort
+from aecodec.cost import Cost
+from aecodec.errors import AecError
+from aecodec.model import open_model
+from aecodec.search import choose
+from aecodec.watch import Clock, Watch
+from aecodec.window import Window, cut
+
+WITH_TORCH = importlib.util.find_spec("torch") is not None
+LEVELS = [n for n, level in effort.LEVELS.items() if WITH_TORCH or not level.steps]
+EXACT = [n for n, level in effort.LEVELS.items() if not level.steps]
+
+
+def window(mode: str, width: int, height: int) -> Window:
+    """A whole picture of at most 128 x 128 pixels as one window."""
+    model = open_model(threads=1)
+    pixels = cut(synthetic.picture(mode, width, height).pixels, (0, 0, 128, 128))
+    u = model.networks.analysis(pixels, 5000)
+    return Window(pixels, u, slice(0, 8), slice(0, 8), height, width)
+
+
+@pytest.mark.parametrize(("level", "mode"), [*((n, "RGBA") for n in LEVELS), (4, "L"), (7, "L")])
+def test_every_level_is_read_by_the_ordinary_decoder(level: int, mode: str) -> None:
+    if level not in LEVELS:
+        pytest.skip("needs PyTorch")
+    source = synthetic.picture(mode, 75, 66)
+    encoder = codec.Encoder(source, effort=level, threads=1, time_limit=1 if level > 6 else 0)
+    back = codec.decode_file(encoder.encode(40, verify=True))
+    assert np.array_equal(back.pixels, encoder.decoded().pixels)
+    assert np.abs(back.pixels.astype(int) - source.pixels).mean() < 20
+
+
+@pytest.mark.parametrize("level", EXACT)
+def test_threads_do_not_change_the_bytes(level: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "TILE", 128)
+    monkeypatch.setattr(codec, "SINGLE_TILE_PIXELS", 256)
+    source = synthetic.picture("RGB", 150, 70)
+    one, three = (codec.encode_picture(source, 40, effort=level, threads=n) for n in (1, 3))
+    assert one == three
+
+
+@pytest.mark.parametrize(("grey", "mode"), [(False, "RGB"), (True, "L")])
+def test_more_effort_never_costs_more(grey: bool, mode: str) -> None:
+    seen, cost, costs = window(mode, 120, 101), Cost(open_model(threads=1), 3000, grey), []
+    for number in (n for n in LEVELS if 3 <= n <= (7 if grey else 8)):
+        level = effort.LEVELS[number]
+        coded = choose(cost.model, seen, cost.quality, grey, level, Clock())
+        costs.append(cost.total(seen, coded, cost.decoded(seen, coded.y_hat)))
+    assert costs == sorted(costs, reverse=True)
+    assert grey or costs[-1] < costs[0]
+
+
+@pytest.mark.parametrize("level", [n for n in LEVELS if n in (4, 7)])
+def test_tiles(level: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "TILE", 128)
+    monkeypatch.setattr(codec, "SINGLE_TILE_PIXELS", 256)
+    source = synthetic.picture("RGB", 150, 140)
+    threads, limit = (1, 1.0) if level > 6 else (2, 0.0)
+    encoder = codec.Encoder(source, effort=level, threads=threads, time_limit=limit)
+    data = encoder.encode(50, verify=True)
+    assert np.array_equal(codec.decode_file(data).pixels, encoder.decoded().pixels)
+
+
+def test_the_analysis_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks, calls = type(open_model().networks), []
+    analysis = networks.analysis
+    monkeypatch.setattr(
+        networks, "analysis", lambda *arguments: (calls.append(1), analysis(*arguments))[1]
+    )
+    encoder = codec.Encoder(synthetic.picture("RGB", 64, 64), effort=2)
+    assert encoder.encode(30) != encoder.encode(60)
+    assert len(calls) == 1
+    monkeypatch.setattr(networks, "analysis_follows_quality", True)
+    fresh = codec.Encoder(synthetic.picture("RGB", 64, 64), effort=2)
+    assert fresh.encode(30) == codec.encode_picture(synthetic.picture("RGB", 64, 64), 30, effort=2)
+    fresh.encode(60)
+    assert len(calls) == 4
+
+
+@pytest.mark.parametrize("wrong", [0, 10, -1, True, 2.5, "3"])
+def test_wrong_levels(wrong: Any) -> None:
+    if wrong == "3":
+        assert effort.level(wrong).number == 3
+        return
+    with pytest.raises(AecError, match="whole number from 1 to 9"):
+        effort.level(wrong)
+
+
+def test_the_environment_gives_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AECODEC_EFFORT", "5")
+    assert effort.level().number == 5
+    assert effort.level(2).number == 2
+    monkeypatch.setenv("AECODEC_EFFORT", "fast")
+    with pytest.raises(AecError, match="effort fast is not"):
+        effort.level()
+
+
+def test_without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(AecError, match=r"effort 9 needs PyTorch: pip install 'aecodec\[train\]'"):
+        effort.level(9)
+
+
+def test_a_limit_of_time_is_shared_and_reported() -> None:
+    seen: list[float] = []
+    watch = Watch(2, 1, 1e-9, seen.append)
+    for _ in range(2):
+        with watch.tile() as clock:
+            assert clock.out()
+            clock.at(0.5)
+    assert seen == [0.25, 0.5, 0.75, 1.0]
+    with Watch(1, 1).tile() as clock:
+        assert not clock.out()
