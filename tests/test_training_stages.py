@@ -56,8 +56,7 @@ def test_training_chooses_the_symbols_that_the_encoder_chooses(peaked: tuple) ->
     assert len(sizes) == SCALE_LEVELS
     starts = np.concatenate([[0], np.cumsum(sizes)])
     level = index.round().numpy().astype(np.uint8)
-    table = quantise.shifts(flat, starts, 0.5)
-    coded = quantise.quantise(r.numpy(), level, table)
+    coded = quantise.quantise(r.numpy(), level, quantise.shifts(flat, starts), 0.5)
     trained = model.choose(r, index, 0.5).numpy().astype(np.int64)
     assert (coded != trained)[level > 0].mean() < 1e-3  # rounding of the frequencies
     assert np.abs(coded - trained).max() <= 1
