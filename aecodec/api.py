@@ -7,13 +7,15 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from aecodec import container, files
+from aecodec import container, files, rate
 from aecodec.errors import AecError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from PIL import Image
+
+    from aecodec.picture import Picture
 
 PathLike = str | os.PathLike[str]
 Metadata = Literal["all", "icc", "none"]
@@ -48,22 +50,38 @@ def encode(
     image: Image.Image | npt.NDArray[np.uint8],
     quality: float = 75.0,
     *,
+    effort: int | None = None,
+    size: int | None = None,
+    bpp: float | None = None,
+    psnr: float | None = None,
     metadata: Metadata = "all",
     threads: int = 0,
 ) -> bytes:
     """Compress a PIL image or a uint8 array (HxW, HxWx1..4) to the bytes of an .aec file.
 
-    quality: 0..100, higher is better, continuous. metadata: which of ICC profile, EXIF and
-    XMP to keep. threads: 0 for all cores. Raises AecError.
+    quality: 0..100, higher is better, continuous. In its place one of size (best quality in at
+    most so many bytes), bpp (or bits per pixel) and psnr (smallest file of so many dB). effort:
+    1 (fast) to 9 (small), by default AECODEC_EFFORT, else 2; from 7 on it needs PyTorch.
+    metadata: which of ICC profile, EXIF and XMP to keep. threads: 0 for all cores. Raises
+    AecError.
     """
     from PIL import Image
 
-    from aecodec import codec, picture
+    from aecodec import picture
 
     source = (
         picture.from_image(image) if isinstance(image, Image.Image) else picture.from_array(image)
     )
-    return codec.encode_picture(source, quality, metadata=metadata, threads=threads)
+    target = rate.target_of(size, bpp, psnr)
+    return _coded(source, quality, target, effort=effort, metadata=metadata, threads=threads)
+
+
+def _coded(source: Picture, quality: float, target: rate.Target | None, **options: Any) -> bytes:
+    from aecodec import codec
+
+    if target is None:
+        return codec.encode_picture(source, quality, **options)
+    return rate.meet(target, source, codec.Encoder(source, **options)).data
 
 
 def decode(data: bytes, *, max_pixels: int = container.MAX_PIXELS, threads: int = 0) -> Image.Image:
@@ -98,19 +116,25 @@ def compress(
     target: PathLike,
     quality: float = 75.0,
     *,
+    effort: int | None = None,
+    size: int | None = None,
+    bpp: float | None = None,
+    psnr: float | None = None,
     metadata: Metadata = "all",
     overwrite: bool = True,
     threads: int = 0,
 ) -> None:
     """Compress a picture file to an .aec file, which appears only when it is complete.
 
-    Raises AecError, whose message names the file.
+    Options as for `encode`. Raises AecError, whose message names the file.
     """
-    from aecodec import codec, picture
+    from aecodec import picture
 
+    target_rate = rate.target_of(size, bpp, psnr)
     loaded = picture.load(source)
+    options: dict[str, Any] = {"effort": effort, "metadata": metadata, "threads": threads}
     try:
-        data = codec.encode_picture(loaded, quality, metadata=metadata, threads=threads)
+        data = _coded(loaded, quality, target_rate, **options)
     except AecError as error:
         raise type(error)(f"{os.fspath(source)}: {error}") from error
     files.write_atomically(target, data, overwrite=overwrite)

@@ -8,6 +8,7 @@ Only click and the standard library are imported here, so that help and `info` a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -173,6 +174,7 @@ Examples:
   aecodec compress *.jpg -o out/ --skip-existing
   aecodec compress -r photos -o archive          the tree below photos, in archive
   aecodec compress photo.png --size 60k          the best quality in 60,000 bytes
+  aecodec compress photo.png -e 6                a smaller file, more slowly
   convert photo.heic png:- | aecodec compress - photo.aec""")  # fmt: skip
 @click.argument("arguments", metavar="IN... [OUT.aec|FOLDER|-]", nargs=-1, required=True,
     type=click.Path(allow_dash=True))  # fmt: skip
@@ -184,6 +186,11 @@ Examples:
 @click.option("--bpp", type=float, metavar="BITS",
     help="Best quality in at most so many bits per pixel.")  # fmt: skip
 @click.option("--psnr", type=float, metavar="DB", help="Smallest file of this PSNR.")
+@click.option("-e", "--effort", type=click.IntRange(1, 9), metavar="1..9",
+    help="Time for smaller files, from fast to slow; 7 to 9 need PyTorch.  "
+    "[default: AECODEC_EFFORT, else 2]")  # fmt: skip
+@click.option("--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+    help="End the search of efforts 4 to 9 then, with the best it has found.")  # fmt: skip
 @click.option("--metadata", type=click.Choice(["all", "icc", "none"], case_sensitive=False),
     default="all", show_default=True, callback=_metadata,
     help="What to keep: colour profile, EXIF and XMP; only the profile; nothing.")  # fmt: skip
@@ -204,6 +211,8 @@ def compress(context: click.Context, /, arguments: tuple[str, ...], **options: A
     Prints bytes, ratio to the file read, bits per pixel, quality, PSNR and the seconds taken
     to compress.
     """
+    from aecodec import effort
+
     verify = options["verify"]
     settings = jobs.Compression(
         quality=options["quality"],
@@ -212,6 +221,8 @@ def compress(context: click.Context, /, arguments: tuple[str, ...], **options: A
         max_pixels=options["max_pixels"],
         first_frame=options["first_frame"],
         verify=not options["quiet"] if verify is None else verify,
+        effort=effort.level(options["effort"]).number,  # refused once, and not for every file
+        time_limit=options["time_limit"] or 0.0,
     )
     return _run(batch.compressing(), jobs.compress, settings, arguments, options)
 
@@ -291,6 +302,8 @@ def _run(
     writing = jobs.Writing(options["force"], options["skip_existing"])
     workers = min(options["jobs"] or jobs.cores(), max(1, len(plan.jobs)))
     settings = jobs.share_cores(settings, workers)
+    if say.progress and isinstance(settings, jobs.Compression):
+        settings = dataclasses.replace(settings, progress=say.progress)
     jobs.run(plan.jobs, work(settings, writing), workers, say.take)
     say.finish()
     return say.status

@@ -24,7 +24,7 @@ from aecodec.cost import grey_levels
 from aecodec.damage import Damage, show_damage, survey
 from aecodec.effort import DRAFT, Level
 from aecodec.effort import level as effort_level
-from aecodec.errors import FormatError, LimitError, SymbolError
+from aecodec.errors import AecError, FormatError, LimitError, SymbolError
 from aecodec.model import Model, open_model
 from aecodec.picture import Picture
 from aecodec.search import choose
@@ -62,18 +62,13 @@ def encode_picture(
     threads: int = 0,
     verify: bool = False,
     effort: int | None = None,
-    time_limit: float = 0.0,
 ) -> bytes:
-    """The bytes of an .aec file: `Encoder` for one quality."""
-    encoder = Encoder(
-        picture,
-        metadata=metadata,
-        threads=threads,
-        effort=effort,
-        time_limit=time_limit,
-        keep=False,
-    )
-    return encoder.encode(quality, verify=verify)
+    """The bytes of an .aec file: `Encoder` for one quality, verified if asked for."""
+    encoder = Encoder(picture, metadata=metadata, threads=threads, effort=effort, keep=verify)
+    data = encoder.encode(quality)
+    if verify:
+        encoder.verify(data)
+    return data
 
 
 class Encoder:
@@ -102,7 +97,9 @@ class Encoder:
     ) -> None:
         if metadata not in ("all", "icc", "none"):
             raise FormatError(f"metadata must be all, icc or none, not {metadata!r}")
-        self._picture, self._metadata = picture, metadata
+        if not time_limit >= 0:  # also refuses NaN
+            raise AecError(f"the time limit must be a number of seconds, not {time_limit:g}")
+        self._picture, self._metadata = picture, _kept_metadata(picture, metadata)
         self._threads = threads or default_threads()
         self._level, self._time_limit, self._report = effort_level(effort), time_limit, report
         self._keep = keep and picture.width * picture.height <= KEPT_PIXELS
@@ -117,33 +114,48 @@ class Encoder:
         """Whether a draft is worth it: see `encode`."""
         return self._level.number > DRAFT.number
 
-    def encode(self, quality: float = 75.0, *, verify: bool = False, draft: bool = False) -> bytes:
+    def encode(self, quality: float = 75.0, *, draft: bool = False) -> bytes:
         """The bytes of an .aec file; quality is 0 (small) to 100 (good), in hundredths.
 
-        draft takes little effort, to see about what size and PSNR a quality gives.
-
-        verify decodes what was made and compares it with what the encoder expects: the latents
-        that the pixels are made of, alpha and metadata. Raises FormatError for a quality out of
-        range, SymbolError when verification fails.
+        draft takes little effort, to see about what size and PSNR a quality gives. Raises
+        FormatError for a quality out of range.
         """
         if not 0 <= quality <= 100:  # also refuses NaN
             raise FormatError(f"quality {quality:g} is not between 0 and 100")
-        picture, metadata = self._picture, self._metadata
-        header = _header(picture, self._model.weights.id, round(quality * 100))
-        level = DRAFT if draft and self.slow else self._level
-        tiles, self._y_hat = self._tiles(header, level, verify)
-        self._file = AecFile(
-            header,
-            tiles,
-            alpha=self._alpha,
-            icc=picture.icc if metadata != "none" else None,
-            exif=picture.exif if metadata == "all" else None,
-            xmp=picture.xmp if metadata == "all" else None,
-        )
-        data = container.write(self._file)
-        if verify:
-            _verify(data, self._file, picture)
-        return data
+        header = _header(self._picture, self._model.weights.id, round(quality * 100))
+        tiles, self._y_hat = self._tiles(header, DRAFT if draft and self.slow else self._level)
+        self._file = AecFile(header, tiles, self._alpha, *self._metadata)
+        return container.write(self._file)
+
+    def verify(self, data: bytes) -> Picture:
+        """What a decoder makes of a file of this encoder.
+
+        Raises AecError when it cannot be decoded, SymbolError when it is not what was coded:
+        alpha, metadata and, of the file encoded last, the latents that the pixels are made of.
+        """
+        file, picture = container.read(data, container.MAX_SIDE**2), self._picture
+        expected = self._y_hat if file == self._file else []
+        grey = file.header.colour is Colour.GREY
+
+        def latents(index: int) -> Float:
+            box, tile = boxes[index], file.tiles[index]
+            assert tile is not None  # container.read refuses files that lack one
+            size = (padded(box[3]) - box[1], padded(box[2]) - box[0])
+            y_hat = decode_tile(self._model, tile, size, file.header.quality, grey)
+            if expected and not np.array_equal(y_hat, expected[index]):
+                raise SymbolError("verification failed: a tile does not decode to what was coded")
+            return y_hat
+
+        boxes = list(file.header.boxes)
+        pixels = _paint(self._model, file.header, latents, self._threads)
+        plane = None
+        if file.alpha is not None:
+            plane = alpha.unpack_alpha(file.alpha, picture.height, picture.width)
+        if not np.array_equal(plane, picture.alpha):  # type: ignore[arg-type]
+            raise SymbolError("verification failed: the alpha plane does not read back")
+        if (file.icc, file.exif, file.xmp) != self._metadata:
+            raise SymbolError("verification failed: the metadata does not read back")
+        return Picture(pixels, plane, *self._metadata)
 
     def decoded(self) -> Picture:
         """What a decoder makes of the file encoded last; its symbols are not decoded again."""
@@ -155,9 +167,7 @@ class Encoder:
             pixels = _decode_pixels(self._model, header, self._file.tiles, self._threads)
         return Picture(pixels, self._picture.alpha)
 
-    def _tiles(
-        self, header: Header, level: Level, verify: bool
-    ) -> tuple[tuple[Tile, ...], list[Float]]:
+    def _tiles(self, header: Header, level: Level) -> tuple[tuple[Tile, ...], list[Float]]:
         """The coded tiles and, if they are to be kept, their y_hat."""
         grey, model = header.colour is Colour.GREY, self._model
         # A gradient search takes all threads by itself, and much memory.
@@ -168,7 +178,7 @@ class Encoder:
             with watch.tile() as clock:
                 window = self._window(header, box)
                 coded = choose(model, window, header.quality, grey, level, clock)
-            tile = write_tile(model, coded, header.quality, grey, verify=verify)
+            tile = write_tile(model, coded, header.quality)
             return tile, coded.y_hat if self._keep else None
 
         found = list(_map(encode_box, header.boxes, workers > 1, workers))
@@ -190,6 +200,13 @@ class Encoder:
         )
 
 
+def _kept_metadata(picture: Picture, metadata: str) -> tuple[bytes | None, ...]:
+    """(ICC profile, EXIF, XMP), those that "all", "icc" or "none" keeps."""
+    icc = picture.icc if metadata != "none" else None
+    exif, xmp = (picture.exif, picture.xmp) if metadata == "all" else (None, None)
+    return icc, exif, xmp
+
+
 def _header(picture: Picture, model_id: bytes, quality: int) -> Header:
     """The head of the file of a picture. Raises LimitError."""
     height, width = picture.pixels.shape[:2]
@@ -198,16 +215,6 @@ def _header(picture: Picture, model_id: bytes, quality: int) -> Header:
     colour = Colour.GREY if picture.pixels.ndim == 2 else Colour.RGB
     tile = TILE if width * height > SINGLE_TILE_PIXELS else 0
     return Header(model_id, colour, picture.alpha is not None, width, height, quality, tile)
-
-
-def _verify(data: bytes, file: AecFile, picture: Picture) -> None:
-    """Read the file back; its tiles were decoded when they were made."""
-    if container.read(data, container.MAX_SIDE**2) != file:
-        raise SymbolError("verification failed: the file does not read back as it was written")
-    if file.alpha is not None and picture.alpha is not None:
-        plane = alpha.unpack_alpha(file.alpha, picture.height, picture.width)
-        if not np.array_equal(plane, picture.alpha):
-            raise SymbolError("verification failed: the alpha plane does not read back")
 
 
 def decode_file(

@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from aecodec.batch import PIPE
@@ -64,9 +65,14 @@ class Console:
         self.stream = sys.stderr if payload else sys.stdout
         self.counts = {"ok": 0, "damaged": 0, "skipped": 0, "failed": 0}
         on_terminal = sys.stderr is not None and sys.stderr.isatty()
-        self.bar = _Bar(total) if total > 1 and on_terminal and not quiet else None
-        if self.bar:
+        self.bar = _Bar(total) if on_terminal and not quiet else None
+        if self.bar and total > 1:
             self.bar.draw(0)
+
+    @property
+    def progress(self) -> Callable[[float], None] | None:
+        """What to tell how far a single file is, 0 to 1; None where nobody would see it."""
+        return self.bar.share if self.bar and self.total == 1 else None
 
     @property
     def status(self) -> int:
@@ -84,7 +90,9 @@ class Console:
             self._say(_as_json(outcome))
         elif outcome.report and not self.quiet:
             self._say(shown(describe(outcome.report)))
-        if self.bar:
+        elif outcome.status == "skipped" and self.total == 1 and not self.quiet and sys.stderr:
+            sys.stderr.write(shown(f"{outcome.job.target} exists already: skipped") + "\n")
+        if self.bar and self.total > 1:
             self.bar.draw(sum(self.counts.values()))
 
     def finish(self) -> None:
@@ -104,7 +112,10 @@ class Console:
 
 
 class _Bar:
-    """`[#####.....] 12/24, 3.1 files/s, 4 s left` on the last line of a terminal."""
+    """`[#####.....] 12/24, 3.1 files/s, 4 s left` on the last line of a terminal.
+
+    Of a single file that takes long: `[#####.....] 50 %, 4 s left`.
+    """
 
     def __init__(self, total: int) -> None:
         self.total, self.start, self.width = total, time.monotonic(), 0
@@ -116,9 +127,22 @@ class _Bar:
         if done:
             speed = done / max(time.monotonic() - self.start, 1e-6)
             text += f", {speed:.1f} files/s, {round((self.total - done) / speed)} s left"
-        self.width = len(text)
-        sys.stderr.write(text + "\r")
+        self._write(text)
+
+    def share(self, done: float) -> None:
+        """Show how much of the only file is done, 0 to 1, once that has taken a second."""
+        taken = time.monotonic() - self.start
+        if not 0 < done < 1:
+            self.start = time.monotonic()  # another encoding begins, if any
+        elif taken > 1:
+            bar = "#" * int(_BAR * done)
+            left = round(taken / done * (1 - done))
+            self._write(f"[{bar:.<{_BAR}}] {100 * done:.0f} %, {left} s left")
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(f"{text:{self.width}}\r")
         sys.stderr.flush()
+        self.width = len(text)
 
     def clear(self) -> None:
         """Take the line away, so that others can be printed."""

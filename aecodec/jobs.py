@@ -53,7 +53,10 @@ class Writing:
 
 @dataclass(frozen=True)
 class Compression:
-    """How pictures become .aec files. `verify` decodes each result back and measures PSNR."""
+    """How pictures become .aec files. `verify` decodes each result back and measures PSNR.
+
+    effort, time_limit: see `aecodec.codec.Encoder`. progress: told how far an encoding is, 0..1.
+    """
 
     quality: float = rate.DEFAULT_QUALITY
     target: rate.Target | None = None
@@ -62,6 +65,9 @@ class Compression:
     first_frame: bool = False
     verify: bool = True
     threads: int = 0
+    effort: int | None = None
+    time_limit: float = 0.0
+    progress: Callable[[float], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -155,8 +161,7 @@ def _next(finished: queue.SimpleQueue[Outcome]) -> Outcome:
 
 def share_cores(settings: Settings, workers: int) -> Settings:
     """The settings with the cores divided among so many workers."""
-    threads = max(1, cores() // workers) if workers > 1 else 0
-    return dataclasses.replace(settings, threads=threads)
+    return dataclasses.replace(settings, threads=max(1, cores() // workers) if workers > 1 else 0)
 
 
 def cores() -> int:
@@ -211,23 +216,21 @@ def _compress(settings: Compression, job: Job, writing: Writing) -> Outcome:
     from aecodec import codec, picture
 
     loaded = picture.load(source, settings.max_pixels, first_frame=settings.first_frame)
-
-    def encode(quality: float) -> bytes:
-        return codec.encode_picture(
-            loaded, quality, metadata=settings.metadata, threads=settings.threads
-        )
-
-    def measure(data: bytes) -> float:
-        decoded = codec.decode_file(data, max_pixels=settings.max_pixels, threads=settings.threads)
-        return rate.psnr(loaded, decoded)
-
-    if settings.target:
-        pixels = loaded.width * loaded.height
-        hit = rate.reach(settings.target, pixels, encode, measure)
-    else:
-        hit = rate.Hit(encode(settings.quality), settings.quality, None)
+    encoder = codec.Encoder(
+        loaded,
+        metadata=settings.metadata,
+        threads=settings.threads,
+        effort=settings.effort,
+        time_limit=settings.time_limit,
+        report=settings.progress,
+        keep=settings.verify or settings.target is not None,
+    )
+    target, quality = settings.target, settings.quality
+    hit = (
+        rate.meet(target, loaded, encoder) if target else rate.Hit(encoder.encode(quality), quality)
+    )
     seconds = time.perf_counter() - start
-    psnr = measure(hit.data) if settings.verify and hit.psnr is None else hit.psnr
+    psnr = rate.psnr(loaded, encoder.verify(hit.data)) if settings.verify else hit.psnr
     _write(job, hit.data, writing)
     report = _figures(job, loaded, len(hit.data)) | {
         "source_bytes": len(source),

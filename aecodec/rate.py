@@ -9,11 +9,12 @@ exponential and PSNR nearly linear in the quality, so three to five encodings ar
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from aecodec.errors import AecError
 
@@ -58,7 +59,21 @@ class Hit:
 
     data: bytes
     quality: float
-    psnr: float | None
+    psnr: float | None = None
+
+
+class Coder(Protocol):
+    """What the search asks of an encoder that holds one picture: `aecodec.codec.Encoder`."""
+
+    @property
+    def slow(self) -> bool:
+        """Whether drafts are much faster than encodings."""
+
+    def encode(self, quality: float, *, draft: bool = False) -> bytes:
+        """The file at a quality; a draft is about as large and as good."""
+
+    def decoded(self) -> Picture:
+        """The picture in the file or draft encoded last."""
 
 
 @dataclass(frozen=True)
@@ -93,24 +108,52 @@ def psnr(a: Picture, b: Picture) -> float:
     return 10 * math.log10(255**2 * a.pixels.size / squares) if squares else math.inf
 
 
+def target_of(size: float | None, bpp: float | None, psnr: float | None) -> Target | None:
+    """The one target that is not None. Raises AecError for several, or one that makes no sense."""
+    values: dict[Unit, float | None] = {"size": size, "bpp": bpp, "psnr": psnr}
+    given = [Target(unit, value) for unit, value in values.items() if value is not None]
+    if len(given) > 1:
+        raise AecError(" and ".join(target.unit for target in given) + " exclude each other")
+    return given[0] if given else None
+
+
+def meet(target: Target, picture: Picture, coder: Coder) -> Hit:
+    """The file of a picture that meets the target; a slow coder is asked for drafts first.
+
+    Raises AecError: see `reach`.
+    """
+    pixels = picture.width * picture.height
+
+    def measure(_: bytes) -> float:
+        return psnr(picture, coder.decoded())
+
+    start = _START / 100
+    if coder.slow:
+        draft = functools.partial(coder.encode, draft=True)
+        start = reach(target, pixels, draft, measure).quality
+    return reach(target, pixels, coder.encode, measure, start)
+
+
 def reach(
     target: Target,
     pixels: int,
     encode: Callable[[float], bytes],
     measure: Callable[[bytes], float],
+    start: float = _START / 100,
 ) -> Hit:
     """The file that meets the target, by at most MAX_ENCODINGS calls of `encode(quality)`.
 
     `measure` gives the PSNR of a file and is called for PSNR targets only; `pixels` is width
-    times height. A size is never exceeded and missed by at most 2 %, a PSNR by at most 0.05 dB,
-    except where the next hundredth of quality already goes too far. Raises AecError naming the
-    reachable range when the target lies outside it.
+    times height; the search begins at the quality `start`. A size is never exceeded and missed by
+    at most 2 %, a PSNR by at most 0.05 dB, except where the next hundredth of quality already
+    goes too far, or quality 100 needs less than the size. Raises AecError naming the reachable
+    range when the target lies outside it.
     """
     search = _Search(target, pixels, encode, measure)
-    quality = _START
+    quality = round(start * 100)
     for _ in range(MAX_ENCODINGS):
         probe = search.probe(quality)
-        if search.accepts(probe.distance):
+        if search.accepts(probe):
             return search.hit(probe)
         search.narrow(probe)
         if search.finished():
@@ -151,11 +194,12 @@ class _Search:
             return _Probe(quality, data, value, min(value, _LOSSLESS) - self.target.value)
         return _Probe(quality, data, None, math.log(len(data) / max(self.limit, 1)))
 
-    def accepts(self, distance: float) -> bool:
+    def accepts(self, probe: _Probe) -> bool:
         """Whether this is near enough to the target."""
         if self.target.unit == "psnr":
-            return abs(distance) <= PSNR_TOLERANCE
-        return math.log(1 - SIZE_TOLERANCE) <= distance <= 0
+            return abs(probe.distance) <= PSNR_TOLERANCE
+        least = -math.inf if probe.quality == FINEST else math.log(1 - SIZE_TOLERANCE)
+        return least <= probe.distance <= 0
 
     def narrow(self, probe: _Probe) -> None:
         """Take in a probe that missed. Raises AecError when it missed at the end of the scale."""

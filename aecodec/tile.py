@@ -91,31 +91,21 @@ def code_tile(model: Model, plan: Plan, quality: int, grey: bool) -> Coded:
     return Coded(plan.z, tuple(steps), _natural(model, y_hat, quality))
 
 
-def write_tile(
-    model: Model, coded: Coded, quality: int, grey: bool, *, verify: bool = False
-) -> Tile:
-    """The bytes of a tile.
-
-    With `verify` they are decoded at once. Raises SymbolError when that gives another y_hat.
-    """
+def write_tile(model: Model, coded: Coded, quality: int) -> Tile:
+    """The bytes of a tile."""
     coder, checksum = SymbolEncoder(), Checksum()
     coder.put(coded.z.ravel(), model.z_index(coded.z.shape, quality), model.z_tables)
     checksum.add(coded.z.ravel())
     for symbols, index in coded.steps:
         coder.put(symbols, index, model.y_tables)
         checksum.add(symbols)
-    tile = Tile(checksum.value, coder.finish())
-    if verify:
-        size = (coded.y_hat.shape[1] * LATENT, coded.y_hat.shape[2] * LATENT)
-        if not np.array_equal(decode_tile(model, tile, size, quality, grey), coded.y_hat):
-            raise SymbolError("verification failed: the tile does not decode to what was coded")
-    return tile
+    return Tile(checksum.value, coder.finish())
 
 
-def encode_tile(model: Model, u: Float, quality: int, grey: bool, *, verify: bool = False) -> Tile:
+def encode_tile(model: Model, u: Float, quality: int, grey: bool) -> Tile:
     """Code one tile's latent u (M,h,w) at the default level of effort."""
     plan = Plan(u, hyper_latents(model, u, quality), STRENGTH)
-    return write_tile(model, code_tile(model, plan, quality, grey), quality, grey, verify=verify)
+    return write_tile(model, code_tile(model, plan, quality, grey), quality)
 
 
 def decode_tile(model: Model, tile: Tile, size: tuple[int, int], quality: int, grey: bool) -> Float:

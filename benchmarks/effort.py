@@ -1,23 +1,28 @@
 """What each level of effort saves and takes: BD-rate and processor time of real files.
 
-    python benchmarks/effort.py PICTURES -o docs/effort.json     # about an hour on one core
-    python benchmarks/effort.py --table docs/effort.json         # the table of docs/cli.md
+    python benchmarks/effort.py kodak                  # every picture and level: hours on one core
+    python benchmarks/effort.py kodak --every 4        # every fourth picture
 
-Every picture is written as a file at each quality and level and decoded back; rates are those
-of whole files. BD-rates are against the default level, of the mean curve over the pictures
-(mean bits per pixel, mean PSNR in dB). Seconds are processor time (all threads, of this process
-alone) for one encoding without verification, reading and writing left out, after one encoding
-that warms up; they are those of one machine, and the ratios between levels are what travels.
+Every picture is written as a file at each level and quality and decoded back; rates are those of
+whole files. BD-rates are against the default level, of the mean curve over the pictures (mean bits
+per pixel, mean PSNR in dB). Seconds are processor time of all threads of this process for one
+encoding, reading, writing and verification left out; they are those of one machine, and the
+ratios between levels are what travels.
+
+Points go to points.jsonl in the results' folder as they are measured. What it holds of the same
+model and settings is not measured again, so an interrupted run goes on. At the end the table
+between the marks in docs/cli.md is written anew.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -25,95 +30,114 @@ from aecodec import __version__, codec, effort, picture, rate
 from aecodec.bench.bd import delta
 from aecodec.bench.curves import Curve
 from aecodec.model import open_model
-from aecodec.picture import Picture
 
-QUALITIES = (10.0, 30.0, 50.0, 70.0, 90.0)
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / __version__ / "effort"
+PAGE = ROOT / "docs" / "cli.md"
+BEGIN, END = "<!-- effort:begin, written by benchmarks/effort.py -->", "<!-- effort:end -->"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One level at one quality: means over the pictures."""
+    """One file. `settings` tells levels of one number apart that do not do the same."""
 
+    model: str
+    settings: str
+    picture: str
+    level: int
     quality: float
     bpp: float
     psnr: float
     seconds: float
 
-
-def measure(sources: list[Picture], level: int, quality: float) -> Point:
-    """Write and read back every picture."""
-    bits, decibels, seconds = 0.0, 0.0, 0.0
-    for source in sources:
-        start = time.process_time()
-        data = codec.encode_picture(source, quality, effort=level, threads=1)
-        seconds += time.process_time() - start
-        bits += 8 * len(data) / (source.width * source.height)
-        decibels += rate.psnr(source, codec.decode_file(data, threads=1))
-    count = len(sources)
-    return Point(quality, bits / count, decibels / count, seconds / count)
+    @property
+    def key(self) -> tuple[str, str, str, int, float]:
+        """What would be measured again in vain."""
+        return self.model, self.settings, self.picture, self.level, self.quality
 
 
-def run(paths: list[Path], levels: list[int], echo: Any) -> dict[str, Any]:
-    """All levels at all qualities."""
-    sources = [picture.load(path) for path in paths]
-    found: dict[str, Any] = {}
-    for level in levels:
-        measure(sources[:1], level, 50.0)  # opens models
-        points = [measure(sources, level, quality) for quality in QUALITIES]
-        found[str(level)] = [point.__dict__ for point in points]
-        echo(f"level {level}: {sum(p.seconds for p in points) / len(points):.2f} s")
-    return {
-        "release": __version__,
-        "model": open_model().weights.id.hex(),
-        "pictures": [path.name for path in paths],
-        "levels": found,
-    }
+def measure(path: Path, level: int, quality: float) -> Point:
+    """Write a picture and read it back."""
+    source = picture.load(path)
+    encoder = codec.Encoder(source, effort=level, threads=1, keep=False)
+    start = time.process_time()
+    data = encoder.encode(quality)
+    seconds = time.process_time() - start
+    psnr = rate.psnr(source, codec.decode_file(data, threads=1))
+    bpp = 8 * len(data) / (source.width * source.height)
+    name = open_model().weights.id.hex()
+    settings = repr(effort.LEVELS[level])
+    return Point(name, settings, path.name, level, quality, bpp, psnr, round(seconds, 3))
 
 
-def table(record: dict[str, Any]) -> str:
-    """The table as Markdown."""
-    curves = {
-        int(level): Curve(
-            level,
-            "measured",
-            tuple(point["bpp"] for point in points),
-            tuple(point["psnr"] for point in points),
-        )
-        for level, points in record["levels"].items()
-    }
-    seconds = {
-        int(level): sum(point["seconds"] for point in points) / len(points)
-        for level, points in record["levels"].items()
-    }
-    lines = ["| level | bytes at equal PSNR | processor time |", "|---:|---:|---:|"]
-    for level, curve in curves.items():
-        found = delta(curves[effort.DEFAULT], curve)
-        saved = "default" if level == effort.DEFAULT else f"{found.rate:+.1f} %" if found else "-"
+def read(file: Path) -> list[Point]:
+    """Points of earlier runs."""
+    lines = file.read_text("utf-8").splitlines() if file.exists() else []
+    return [Point(**json.loads(line)) for line in lines]
+
+
+def curve(points: Iterable[Point]) -> Curve:
+    """The mean curve of one level."""
+    by_quality: dict[float, list[Point]] = {}
+    for point in points:
+        by_quality.setdefault(point.quality, []).append(point)
+    rows = [by_quality[quality] for quality in sorted(by_quality)]
+    bpp = tuple(sum(p.bpp for p in row) / len(row) for row in rows)
+    psnr = tuple(sum(p.psnr for p in row) / len(row) for row in rows)
+    return Curve("effort", "measured", bpp, psnr)
+
+
+def table(points: list[Point]) -> str:
+    """BD-rate and time of every level as Markdown."""
+    levels = {n: [p for p in points if p.level == n] for n in sorted({p.level for p in points})}
+    anchor = curve(levels[effort.DEFAULT])
+    lines = ["| level | bytes at equal PSNR | processor time per picture |", "|---:|---:|---:|"]
+    for number, own in levels.items():
+        found = delta(anchor, curve(own))
+        saved = "default" if number == effort.DEFAULT else f"{found.rate:+.1f} %" if found else "?"
         saved = saved.replace("-", "\N{MINUS SIGN}")
-        lines.append(f"| {level} | {saved} | {seconds[level]:.2f} s |")
+        seconds = sum(p.seconds for p in own) / len(own)
+        lines.append(f"| {number} | {saved} | {seconds:.2g} s |")
+    pictures = len({p.picture for p in points})
+    qualities = ", ".join(f"{q:g}" for q in sorted({p.quality for p in points}))
+    lines += ["", f"{pictures} pictures, qualities {qualities}, model {points[0].model}, one core."]
     return "\n".join(lines)
 
 
 @click.command()
-@click.argument("pictures", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to record figures.")
-@click.option("--levels", default="1-9", show_default=True, help="FIRST-LAST.")
-@click.option("--table", "recorded", type=click.Path(exists=True, path_type=Path))
-def main(
-    pictures: tuple[Path, ...], output: Path | None, levels: str, recorded: Path | None
-) -> None:
-    """Measure the levels of effort, or show a record as a table."""
-    if recorded:
-        click.echo(table(json.loads(recorded.read_text("utf-8"))))
-        return
-    paths = [p for path in pictures for p in (sorted(path.iterdir()) if path.is_dir() else [path])]
+@click.argument("folder", type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=RESULTS)
+@click.option("--levels", default="1-9", show_default=True, metavar="FIRST-LAST")
+@click.option("--qualities", default="20,40,60,80", show_default=True)
+@click.option("--every", type=click.IntRange(1), default=1, help="Take every Nth picture.")
+@click.option("--page/--no-page", default=True, help="Write the table in docs/cli.md.")
+def main(folder: Path, output: Path, levels: str, qualities: str, every: int, page: bool) -> None:
+    """Measure the levels of effort on the pictures of a folder."""
+    os.environ["AECODEC_THREADS"] = "1"  # waiting threads would count as work
+    output.mkdir(parents=True, exist_ok=True)
+    file = output / "points.jsonl"
+    known = {point.key: point for point in read(file)}
     first, last = (int(number) for number in levels.split("-"))
-    os.environ["OMP_NUM_THREADS"] = "1"  # waiting threads would count as work
-    record = run(paths, list(range(first, last + 1)), click.echo)
-    if output:
-        output.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    if str(effort.DEFAULT) in record["levels"]:
-        click.echo(table(record))
+    paths = sorted(folder.glob("*.png"))[::every]
+    model, points = open_model().weights.id.hex(), []
+    for level in range(first, last + 1):
+        warm, settings = False, repr(effort.LEVELS[level])
+        for path, quality in itertools.product(paths, map(float, qualities.split(","))):
+            point = known.get((model, settings, path.name, level, quality))
+            if point is None:
+                if not warm:
+                    measure(paths[0], min(level, 7), 50.0)  # opens models
+                    warm = True
+                point = measure(path, level, quality)
+                with file.open("a", encoding="utf-8") as log:
+                    log.write(json.dumps(asdict(point)) + "\n")
+            points.append(point)
+        click.echo(f"level {level} done")
+    text = table(points)
+    click.echo(text)
+    if page:
+        head, rest = PAGE.read_text("utf-8").split(BEGIN)
+        PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", "utf-8")
 
 
 if __name__ == "__main__":

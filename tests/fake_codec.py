@@ -11,23 +11,56 @@ from __future__ import annotations
 import sys
 import types
 import zlib
+from typing import Any
 
 import numpy as np
 
 from aecodec import alpha, container
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.damage import Damage, survey
+from aecodec.effort import level
 from aecodec.errors import FormatError
 from aecodec.picture import Picture
 
 MODEL = bytes.fromhex("fa4ec0de")
 calls: list[str] = []
+options_seen: list[dict[str, Any]] = []
+
+
+class Encoder:
+    """Stands in for aecodec.codec.Encoder: effort makes no difference."""
+
+    slow = False
+
+    def __init__(self, picture: Picture, **options: Any) -> None:
+        self.picture, self.data, self.report = picture, b"", options.get("report")
+        self.options = {key: options[key] for key in ("metadata", "threads") if key in options}
+        options_seen.append(options)
+
+    def encode(self, quality: float = 75.0, *, draft: bool = False) -> bytes:
+        self.data = sys.modules["aecodec.codec"].encode_picture(
+            self.picture, quality, **self.options
+        )
+        return self.data
+
+    def decoded(self) -> Picture:
+        return _decode(container.read(self.data))
+
+    def verify(self, data: bytes) -> Picture:
+        found: Picture = sys.modules["aecodec.codec"].decode_file(data)
+        return found
 
 
 def encode_picture(
-    picture: Picture, quality: float = 75.0, *, metadata: str = "all", threads: int = 0
+    picture: Picture,
+    quality: float = 75.0,
+    *,
+    metadata: str = "all",
+    threads: int = 0,
+    effort: int | None = None,
 ) -> bytes:
     calls.append("encode")
+    level(effort)
     colour = Colour.GREY if picture.pixels.ndim == 2 else Colour.RGB
     hundredths = round(quality * 100)
     has_alpha = picture.alpha is not None
@@ -84,6 +117,7 @@ def _step(hundredths: int) -> float:
 def module() -> types.ModuleType:
     """This codec under the name of the real one."""
     fake = types.ModuleType("aecodec.codec")
+    fake.Encoder = Encoder  # type: ignore[attr-defined]
     fake.encode_picture = encode_picture  # type: ignore[attr-defined]
     fake.decode_file = decode_file  # type: ignore[attr-defined]
     fake.decode_damaged = decode_damaged  # type: ignore[attr-defined]

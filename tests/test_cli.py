@@ -153,7 +153,9 @@ def test_existing_outputs_are_refused(run: Run) -> None:
     assert err == "aecodec: a.aec: already exists (-f replaces it)\n"
     assert not fake_codec.calls
     assert Path("a.aec").read_bytes() == b"precious"
-    assert run("compress", "a.png", "--skip-existing")[0] == 0
+    said = "a.aec exists already: skipped\n"
+    assert run("compress", "a.png", "--skip-existing") == (0, "", said)
+    assert run("compress", "a.png", "--skip-existing", "--quiet") == (0, "", "")
     assert Path("a.aec").read_bytes() == b"precious"
     assert run("compress", "a.png", "-f")[0] == 0
     assert container.is_aec(Path("a.aec").read_bytes())
@@ -312,8 +314,13 @@ def test_bits_per_pixel_and_psnr(run: Run) -> None:
     assert abs(line["psnr"] - 36) < 0.2
 
 
+def test_more_bytes_than_quality_100_needs(run: Run) -> None:
+    line = json.loads(run("compress", "a.png", "--size", "1G", "--json")[1])
+    assert line["quality"] == 100
+
+
 def test_targets_out_of_reach(run: Run) -> None:
-    for target in (["--size", "10"], ["--size", "1G"], ["--bpp", "900"], ["--psnr", "2"]):
+    for target in (["--size", "10"], ["--bpp", "0.001"], ["--psnr", "2"], ["--psnr", "200"]):
         status, _, err = run("compress", "a.png", *target)
         assert (status, err.count("\n")) == (1, 1)
         assert "cannot be reached: " in err
@@ -333,6 +340,10 @@ def test_targets_out_of_reach(run: Run) -> None:
         ["--bpp", "0"],
         ["--psnr", "nan"],
         ["--metadata", "some"],
+        ["-e", "0"],
+        ["--effort", "10"],
+        ["--effort", "x"],
+        ["--time-limit", "0"],
         ["-j", "0"],
         ["--force", "--skip-existing"],
         ["--nonsense"],
@@ -425,6 +436,30 @@ def test_cores_are_shared_among_the_jobs(run: Run, monkeypatch: pytest.MonkeyPat
     run("compress", "a.png", "b.png")
     run("compress", "a.png", "-f")
     assert threads == [2, 2, 0]
+
+
+# Effort
+
+
+def test_effort_reaches_the_encoder(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = fake_codec.options_seen
+    seen.clear()
+    run("compress", "a.png", "b.png", "-e", "5", "--time-limit", "2.5", "-j", "1")
+    assert [(o["effort"], o["time_limit"]) for o in seen] == [(5, 2.5)] * 2
+    monkeypatch.setenv("AECODEC_EFFORT", "4")
+    run("compress", "a.png", "-f")
+    monkeypatch.setenv("AECODEC_COMPRESS_EFFORT", "3")
+    run("compress", "a.png", "-f")
+    assert [o["effort"] for o in seen[2:]] == [4, 3]
+
+
+def test_an_effort_that_needs_pytorch(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for arguments in (["a.png"], ["a.png", "b.png"]):
+        status, _, err = run("compress", *arguments, "-e", "9")
+        assert (status, err.count("\n")) == (1, 1)
+        assert "effort 9 needs PyTorch: pip install 'aecodec[train]'" in err
+    assert listing() == ["a.png", "b.png"]
 
 
 # Help, versions, environment

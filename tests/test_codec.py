@@ -288,5 +288,5 @@ def test_verification_finds_wrong_alpha_and_bytes(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(codec.alpha, "pack_alpha", pack)
     drop = {"xmp": None}
     monkeypatch.setattr(container, "write", lambda f: write(dataclasses.replace(f, **drop)))
-    with pytest.raises(SymbolError, match="does not read back as it was written"):
+    with pytest.raises(SymbolError, match="metadata does not read back"):
         codec.encode_picture(source, verify=True)

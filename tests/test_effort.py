@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import synthetic
 
-from aecodec import codec, effort
+import aecodec
+from aecodec import codec, effort, picture, rate
 from aecodec.cost import Cost
 from aecodec.errors import AecError
 from aecodec.model import open_model
@@ -36,7 +38,9 @@ def test_every_level_is_read_by_the_ordinary_decoder(level: int, mode: str) -> N
         pytest.skip("needs PyTorch")
     source = synthetic.picture(mode, 75, 66)
     encoder = codec.Encoder(source, effort=level, threads=1, time_limit=1 if level > 6 else 0)
-    back = codec.decode_file(encoder.encode(40, verify=True))
+    data = encoder.encode(40)
+    back = encoder.verify(data)
+    assert np.array_equal(back.pixels, codec.decode_file(data).pixels)
     assert np.array_equal(back.pixels, encoder.decoded().pixels)
     assert np.abs(back.pixels.astype(int) - source.pixels).mean() < 20
 
@@ -68,7 +72,7 @@ def test_tiles(level: int, monkeypatch: pytest.MonkeyPatch) -> None:
     source = synthetic.picture("RGB", 150, 140)
     threads, limit = (1, 1.0) if level > 6 else (2, 0.0)
     encoder = codec.Encoder(source, effort=level, threads=threads, time_limit=limit)
-    data = encoder.encode(50, verify=True)
+    data = encoder.encode(50)
     assert np.array_equal(codec.decode_file(data).pixels, encoder.decoded().pixels)
 
 
@@ -110,6 +114,34 @@ def test_without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(AecError, match=r"effort 9 needs PyTorch: pip install 'aecodec\[train\]'"):
         effort.level(9)
+
+
+@pytest.mark.skipif(not WITH_TORCH, reason="needs PyTorch")
+def test_a_limit_of_time_ends_a_search_with_a_file() -> None:
+    source, seen = synthetic.picture("RGB", 64, 64), list[float]()
+    encoder = codec.Encoder(source, effort=9, threads=1, time_limit=1e-3, report=seen.append)
+    encoder.verify(encoder.encode(50))
+    assert len(seen) < 10
+    assert seen[-1] == 1
+    with pytest.raises(AecError, match="time limit"):
+        codec.Encoder(source, time_limit=-1)
+
+
+def test_the_python_functions(tmp_path: Path) -> None:
+    source = picture.to_image(synthetic.picture("RGB", 90, 70))
+    data = aecodec.encode(source, 60, effort=4)
+    assert data == codec.encode_picture(picture.from_image(source), 60, effort=4)
+    assert data != aecodec.encode(source, 60)
+    for number in (2, 4):
+        data = aecodec.encode(source, size=1500, effort=number)
+        assert 0.98 * 1500 <= len(data) <= 1500
+        source.save(tmp_path / "a.png")
+        aecodec.compress(tmp_path / "a.png", tmp_path / "a.aec", effort=number, psnr=34)
+        back = picture.from_image(aecodec.decode((tmp_path / "a.aec").read_bytes()))
+        assert abs(rate.psnr(picture.from_image(source), back) - 34) <= 0.05
+    for wrong in ({"effort": 0}, {"effort": 10}, {"effort": "x"}, {"size": 900, "psnr": 30}):
+        with pytest.raises(AecError):
+            aecodec.encode(source, **wrong)
 
 
 def test_a_limit_of_time_is_shared_and_reported() -> None:

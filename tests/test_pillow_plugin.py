@@ -54,6 +54,13 @@ def test_round_trip(mode: str, tmp_path: Path) -> None:
         assert not difference[..., -1].any()
 
 
+@pytest.mark.parametrize("wrong", [0, 10, "x"])
+def test_effort(wrong: object) -> None:
+    assert saved(picture("RGB"), effort=4).getvalue() == saved(picture("RGB")).getvalue()
+    with pytest.raises(ValueError, match="whole number from 1 to 9"):
+        saved(picture("RGB"), effort=wrong)
+
+
 def test_suffix_and_mime_type_are_registered() -> None:
     assert Image.registered_extensions()[".aec"] == "AEC"
     assert Image.MIME["AEC"] == MIME

@@ -83,11 +83,54 @@ def test_bits_per_pixel_count_the_whole_file() -> None:
 @pytest.mark.parametrize("unit", ["size", "bpp"])
 def test_unreachable_sizes_name_the_range(unit: rate.Unit) -> None:
     pixels = 8 if unit == "bpp" else 1
-    for asked in (2999, 200000):
-        curve = Curve(lambda q: 3000 + 1000 * q, lambda q: q)
-        with pytest.raises(AecError, match=r"cannot be reached: 3000 to (103000|1\.03e\+05) "):
-            curve.reach(unit, asked, pixels)
-        assert len(curve.qualities) <= MAX_ENCODINGS
+    curve = Curve(lambda q: 3000 + 1000 * q, lambda q: q)
+    with pytest.raises(AecError, match=r"cannot be reached: 3000 to (103000|1\.03e\+05) "):
+        curve.reach(unit, 2999, pixels)
+    assert len(curve.qualities) <= MAX_ENCODINGS
+
+
+@pytest.mark.parametrize("unit", ["size", "bpp"])
+def test_more_room_than_the_best_quality_needs(unit: rate.Unit) -> None:
+    curve = typical()
+    hit = curve.reach(unit, 10**6, pixels=8 if unit == "bpp" else 1)
+    assert hit.quality == 100
+    assert len(curve.qualities) <= 4
+
+
+class SlowCoder:
+    """A coder whose drafts are a little larger and worse than its encodings."""
+
+    slow = True
+
+    def __init__(self) -> None:
+        self.slowly: list[float] = []
+        self.last = Picture(np.zeros((1, 1), np.uint8))
+
+    def encode(self, quality: float, *, draft: bool = False) -> bytes:
+        if not draft:
+            self.slowly.append(quality)
+        self.last = Picture(np.full((1, 1), round(40 - 0.3 * quality) + draft, np.uint8))
+        return bytes(round(3000 * math.exp(0.036 * quality) * (1.04 if draft else 1)))
+
+    def decoded(self) -> Picture:
+        return self.last
+
+
+def test_a_slow_coder_is_asked_for_drafts_first() -> None:
+    source, coder = Picture(np.zeros((1, 1), np.uint8)), SlowCoder()
+    hit = rate.meet(Target("size", 30000), source, coder)
+    assert 0.98 * 30000 <= len(hit.data) <= 30000
+    assert len(coder.slowly) <= 3
+    hit = rate.meet(Target("psnr", 25), source, coder)  # the curve is a stair: see SlowCoder
+    assert hit.psnr is not None
+    assert abs(hit.psnr - 25) < 0.5
+
+
+def test_one_target_at_a_time() -> None:
+    assert rate.target_of(None, None, None) is None
+    assert rate.target_of(None, 0.5, None) == Target("bpp", 0.5)
+    with pytest.raises(AecError, match="size and psnr exclude each other"):
+        rate.target_of(1000, None, 36)
 
 
 @pytest.mark.parametrize("asked", [20.0, 45.0])
