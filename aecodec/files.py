@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def reason(error: Exception) -> str:
 
 def _replace(target: Path, data: bytes, mode: int | None) -> None:
     # Not tempfile: it makes files that only their owner may read, whatever the umask says.
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".{os.urandom(8).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(data)
