@@ -53,8 +53,8 @@ LEVELS = {
         Level(5, passes=2),
         Level(6, passes=4),
         Level(7, passes=4, steps=4),
-        Level(8, passes=4, steps=16),
-        Level(9, passes=4, steps=80),
+        Level(8, passes=4, steps=12),
+        Level(9, passes=4, steps=40),
     )
 }
 

@@ -45,7 +45,9 @@ from aecodec.window import Window
 Float = npt.NDArray[np.float32]
 Tensor = Any  # torch.Tensor, which is not imported here
 
-PULL = 0.3  # share of the way to where the gradient points
+# Share of the way to where the gradient points that is taken: PULL at first, then less and less,
+# for symbols chosen anew in the whole tile at once overshoot together.
+PULL, PULL_STEPS, PULL_POWER = 0.7, 6, 0.8
 Z_WORTH = 10.0  # bits that a squared error of one in a hyper-latent is taken to be worth
 PATIENCE = 20  # iterations without a better J after which a search ends
 
@@ -108,7 +110,7 @@ class _Search:
         self._weight = cost.weight
         self._per_step = networks.tensor(cost.per_step[None, :, None, None])
         self._least, self._best = float("inf"), (self._target, self._z_target)
-        self.stale = 0
+        self.stale, self._number = 0, 0
 
     def best(self) -> tuple[Float, npt.NDArray[np.int32]]:
         """y_hat (M,h,w) in steps and z (Z,h/4,w/4) of the best iteration."""
@@ -127,8 +129,10 @@ class _Search:
         if total < self._least:
             self._least, self._best, self.stale = total, (y_hat, z.detach()), 0
         slope = change.grad + self._weight * by_error
-        self._target += PULL * (y_hat - slope / (2 * self._per_step) - self._target)
-        self._z_target += PULL * (z.detach() - z.grad / (2 * Z_WORTH) - self._z_target)
+        pull = PULL / (1 + self._number / PULL_STEPS) ** PULL_POWER
+        self._number += 1
+        self._target += pull * (y_hat - slope / (2 * self._per_step) - self._target)
+        self._z_target += pull * (z.detach() - z.grad / (2 * Z_WORTH) - self._z_target)
 
     def _walk(self, z: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
         """y_hat of the four steps, and its bits, to be differentiated by z and `change`.

@@ -76,7 +76,8 @@ def corrected(cost: Cost, window: Window, level: Level, clock: Clock) -> Candida
         total = cost.total(window, coded, decoded)
         if best is None or total < best.cost:
             best = Candidate(plan, coded, total)
-        clock.at((number + 1) / (level.passes + 1))
+        if not level.steps:  # which would begin at 0 again
+            clock.at((number + 1) / (level.passes + 1))
         if number == level.passes or clock.out():
             break
         u_hat = coded.y_hat / cost.natural_per_u

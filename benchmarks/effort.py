@@ -90,10 +90,9 @@ def curve(points: Iterable[Point]) -> Curve:
 def table(points: list[Point]) -> str:
     """BD-rate and time of every level as Markdown."""
     levels = {n: [p for p in points if p.level == n] for n in sorted({p.level for p in points})}
-    anchor = curve(levels[effort.DEFAULT])
-    lines = ["| level | bytes at equal PSNR | processor time per picture |", "|---:|---:|---:|"]
+    lines = ["| effort | bytes at equal PSNR | processor time per picture |", "|---:|---:|---:|"]
     for number, own in levels.items():
-        found = delta(anchor, curve(own))
+        found = delta(curve(levels[effort.DEFAULT]), curve(own))
         saved = "default" if number == effort.DEFAULT else f"{found.rate:+.1f} %" if found else "?"
         saved = saved.replace("-", "\N{MINUS SIGN}")
         seconds = sum(p.seconds for p in own) / len(own)

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 import aecodec
-from aecodec import cli, container, files, jobs
+from aecodec import cli, console, container, files, jobs
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_codec.py"))]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, terminals and devices")
@@ -714,6 +714,26 @@ def test_the_bar_is_for_several_files_on_a_terminal() -> None:
     assert terminal("compress", "a.png", "b.png", "-f", "-o", "out", "--quiet") == (0, "")
     status, out, err = spawn("compress", "a.png", "b.png", "-f", "-o", "out")
     assert b"2/2" not in out + err
+
+
+def test_a_single_file_that_takes_long_has_a_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert console.Console(2, quiet=False, as_json=False, payload=False).progress is None
+    assert console.Console(1, quiet=True, as_json=False, payload=False).progress is None
+    capsys.readouterr()
+    say = console.Console(1, quiet=False, as_json=False, payload=False)
+    assert say.progress
+    say.progress(0.1)
+    assert capsys.readouterr().err == ""  # what is quick has none
+    now[0] += 10
+    say.progress(0.25)
+    assert capsys.readouterr().err == "[######..................] 25 %, 30 s left\r"
+    say.finish()
+    assert capsys.readouterr().err.strip() == ""
 
 
 @posix

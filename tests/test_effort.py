@@ -57,7 +57,7 @@ def test_threads_do_not_change_the_bytes(level: int, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(("grey", "mode"), [(False, "RGB"), (True, "L")])
 def test_more_effort_never_costs_more(grey: bool, mode: str) -> None:
     seen, cost, costs = window(mode, 120, 101), Cost(open_model(threads=1), 3000, grey), []
-    for number in (n for n in LEVELS if 3 <= n <= (7 if grey else 8)):
+    for number in (n for n in LEVELS if 3 <= n <= 7):
         level = effort.LEVELS[number]
         coded = choose(cost.model, seen, cost.quality, grey, level, Clock())
         costs.append(cost.total(seen, coded, cost.decoded(seen, coded.y_hat)))
