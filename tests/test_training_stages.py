@@ -20,7 +20,7 @@ from aecodec import quantise  # noqa: E402
 from aecodec.training import data, export, synthesis, train, widen  # noqa: E402
 from aecodec.training.config import Config, TrainConfig  # noqa: E402
 from aecodec.training.model import Codec  # noqa: E402
-from aecodec.training.stages import freeze_analysis, freeze_synthesis  # noqa: E402
+from aecodec.training.stages import freeze_analysis, freeze_synthesis, load_start  # noqa: E402
 from aecodec.training.symbols import SCALE_LEVELS, SymbolModel, Tally  # noqa: E402
 
 torch.set_num_threads(1)
@@ -115,6 +115,28 @@ def test_the_synthesis_alone_learns_and_nothing_else_moves(
         with torch.no_grad():
             losses.append(float(synthesis.distortion(model, pool)))
     assert losses[1] < losses[0]
+
+
+def test_the_filter_alone_learns_with_more_blocks_than_it_started_from(
+    started: tuple[TrainConfig, Path],
+) -> None:
+    cfg, folder = started
+    deeper = dataclasses.replace(LINEAR, filter_blocks=LINEAR.filter_blocks + 2)
+    cfg = dataclasses.replace(cfg, linear_lr=0.0, model=deeper)
+    tiles = data.open_tiles(Path(cfg.data), Path(cfg.cache))
+    state = synthesis.SynthesisRun(cfg, torch.device("cpu"))
+    pool = synthesis.code_pool(state.model, tiles, cfg, 16)
+    assert pool.source.shape == pool.x.shape  # pictures, not latents
+    shallow = Codec(LINEAR)
+    load_start(shallow.requires_grad_(False), Path(cfg.start_from))
+    with torch.no_grad():  # new blocks are identities
+        same = [float(synthesis.distortion(m, pool)) for m in (state.model, shallow)]
+        assert same[0] == pytest.approx(same[1], rel=1e-5)
+    synthesis.run(cfg, 16, torch.device("cpu"))
+    before, after = load_file(cfg.start_from), load_file(folder / "out" / "best.safetensors")
+    moved = {k for k in before if k in after and not torch.equal(before[k], after[k])}
+    assert moved
+    assert all(name.startswith(("filter.", "q_filter.")) for name in moved)
 
 
 def test_a_synthesis_run_goes_on_where_it_stopped(started: tuple[TrainConfig, Path]) -> None:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from aecodec.training.config import TrainConfig
 from aecodec.training.data import Pixels, sample_batch
 from aecodec.training.model import Codec
 from aecodec.training.symbols import Tally
+
+
+def load_start(model: Codec, path: Path) -> None:
+    """Weights to start from; blocks of the filter beyond the file's start as identities."""
+    state = load_file(path)
+    for name in ("filter.low", "filter.high"):  # ranges are watched anew, see `watch`
+        if name in state and state[name].shape != model.get_buffer(name).shape:
+            del state[name]
+    model.load_state_dict(state, strict=False)
 
 
 def freeze_analysis(model: Codec) -> None:

@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import Pixels, open_tiles, sample_batch
 from aecodec.training.model import Codec
+from aecodec.training.stages import load_start
 from aecodec.training.train import ema_update, learning_rate, stop_on_sigterm
 
 WATCHED = 40  # batches
@@ -107,15 +108,6 @@ def watch(model: Codec, pool: Pool, cfg: TrainConfig) -> None:
     for _, batch in zip(range(WATCHED), batches(pool, cfg, 0), strict=False):
         distortion(model, batch)
     model.filter.quantised, model.filter.watching = True, False
-
-
-def load_start(model: Codec, path: Path) -> None:
-    """Weights to start from; blocks of the filter beyond the file's start as identities."""
-    state = load_file(path)
-    for name in ("filter.low", "filter.high"):  # ranges are watched anew, see `watch`
-        if name in state and state[name].shape != model.get_buffer(name).shape:
-            del state[name]
-    model.load_state_dict(state, strict=False)
 
 
 class SynthesisRun:

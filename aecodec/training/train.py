@@ -20,7 +20,7 @@ import click
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -29,7 +29,7 @@ from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import Pixels, block_components, open_pictures, open_tiles, sample_batch
 from aecodec.training.loss import Loss, psnr, rate_distortion
 from aecodec.training.model import Codec
-from aecodec.training.stages import fit_symbols, freeze_analysis, freeze_synthesis
+from aecodec.training.stages import fit_symbols, freeze_analysis, freeze_synthesis, load_start
 
 # Last layers, whose output goes straight into pixels or latents. Beside the linear path the
 # networks have a weak signal at first: what moves every direction alike (Muon) or moves these
@@ -97,7 +97,7 @@ def new_model(cfg: TrainConfig, tiles: Pixels) -> Codec:
     torch.manual_seed(cfg.seed)
     model = Codec(cfg.model)
     if cfg.start_from:
-        model.load_state_dict(load_file(cfg.start_from), strict=False)
+        load_start(model, Path(cfg.start_from))
     else:
         rng = np.random.default_rng(cfg.seed)
         model.start_from_blocks(*block_components(tiles, cfg.model.M, rng))
