@@ -1,0 +1,47 @@
+"""The table of docs/cli.md about effort is that of the committed points."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+pytest.importorskip("bjontegaard")
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("effort_tool", ROOT / "benchmarks" / "effort.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["effort_tool"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_level_that_needs_fewer_bits_everywhere(tool: ModuleType) -> None:
+    points = [
+        tool.Point("354e6479", "", name, level, quality, bpp * factor, 25 + quality / 8, seconds)
+        for name in ("a.png", "b.png")
+        for level, factor, seconds in ((1, 1.1, 0.1), (2, 1.0, 0.125), (9, 0.9, 25.0))
+        for quality, bpp in ((20.0, 0.2), (40.0, 0.4), (60.0, 0.8), (80.0, 1.6))
+    ]
+    rows = tool.table(points).splitlines()[2:]
+    assert rows[0] == "| 1 | +10.0 % | 0.1 s |"
+    assert rows[1] == "| 2 | default | 0.12 s |"
+    assert rows[2] == "| 9 | \N{MINUS SIGN}10.0 % | 25 s |"
+    assert rows[4] == "2 pictures, qualities 20, 40, 60, 80, model 354e6479, one core."
+
+
+def test_the_table_in_the_docs_is_that_of_the_committed_points(tool: ModuleType) -> None:
+    text = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    rows = text.split(tool.BEGIN)[1].split(tool.END)[0].strip().splitlines()
+    model = rows[-1].split("model ")[1].split(",")[0]
+    points = [point for point in tool.read(tool.RESULTS / "points.jsonl") if point.model == model]
+    assert points
+    assert "\n".join(rows) == tool.table(points)
