@@ -41,7 +41,7 @@ def read_latents(data: bytes, *, max_pixels: int = container.MAX_PIXELS, threads
 
     h = ceil(height / 64) * 4 and w = ceil(width / 64) * 4: one column of M features for each
     16x16 pixels of the picture, padded to the right and to the bottom to multiples of 64. The
-    tiles of a large picture are put together. M is 320 in the first released model.
+    tiles of a large picture are put together. M is 384 in the released model.
 
     Values are in natural units, the quantisation step of the file's quality taken out, so they
     compare between qualities; between models (`info(data).model`) they do not. A grey picture
