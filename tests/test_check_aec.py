@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import subprocess
 import sys
 import zlib
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripts import load_script
 
 from aecodec import container
 from aecodec.alpha import pack_alpha
@@ -34,16 +33,7 @@ TILED = AecFile(
 )
 
 
-def load_tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-CHECKER, DUMP = load_tool("check_aec"), load_tool("format_example")
+CHECKER, DUMP = load_script("tools/check_aec.py"), load_script("tools/format_example.py")
 EXAMPLE: AecFile = DUMP.EXAMPLE
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import load_script
 
 pytest.importorskip("bjontegaard")
 ROOT = Path(__file__).parents[1]
@@ -15,13 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("effort_tool", ROOT / "benchmarks" / "effort.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["effort_tool"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/effort.py")
 
 
 def test_a_level_that_needs_fewer_bits_everywhere(tool: ModuleType) -> None:

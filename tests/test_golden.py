@@ -6,30 +6,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import synthetic
+from scripts import load_script
 
 from aecodec import codec, container, rate, weights
 from aecodec.errors import AecError
 
-TOOLS = Path(__file__).resolve().parent.parent / "tools"
 GOLDEN = Path(__file__).resolve().parent / "golden"
-
-
-def load_tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def files() -> list[tuple[Path, dict[str, Any]]]:
@@ -54,7 +43,7 @@ def test_decodes_as_written(path: Path, expected: dict[str, Any]) -> None:
     back = codec.decode_file(data)  # compares the symbols with their checksums
     assert (back.width, back.height) == (expected["width"], expected["height"])
     assert (back.pixels.ndim == 2) == expected["mode"].startswith("L")
-    seen = load_tool("make_golden").samples(back.pixels)
+    seen = load_script("tools/make_golden.py").samples(back.pixels)
     assert np.abs(np.subtract(seen, expected["samples"])).max() <= 1
     source = synthetic.picture(
         expected["mode"], back.width, back.height, metadata=expected["metadata"]
@@ -69,7 +58,7 @@ def test_decodes_as_written(path: Path, expected: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("path", "expected"), CASES)
 def test_second_reader_agrees(path: Path, expected: dict[str, Any]) -> None:
-    checker, report = load_tool("check_aec"), []
+    checker, report = load_script("tools/check_aec.py"), []
     checker.check_chunks(checker.Bytes(path.read_bytes()), report)
     assert [line.split()[-1] for line in report if "TILE at" in line] == expected["symbols"]
 
@@ -98,7 +87,7 @@ def test_set_is_small() -> None:
 def test_generator_gives_the_same_files_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tool, made = load_tool("make_golden"), []
+    tool, made = load_script("tools/make_golden.py"), []
     monkeypatch.setattr(tool, "CASES", tool.CASES[4:8])
     monkeypatch.setattr(tool, "ROOT", tmp_path)
     for name in ("one", "two"):

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import synthetic
 from click.testing import CliRunner
+from scripts import load_script
 
 from aecodec import codec, container
 from aecodec.picture import Picture
 
 ROOT = Path(__file__).resolve().parent.parent
-spec = importlib.util.spec_from_file_location("overhead", ROOT / "benchmarks" / "overhead.py")
-assert spec is not None
-assert spec.loader is not None
-overhead = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(overhead)
+overhead = load_script("benchmarks/overhead.py")
 
 
 def test_ideal_bits_of_a_file() -> None:

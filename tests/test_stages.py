@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import synthetic
 from click.testing import CliRunner
+from scripts import load_script
 
 import aecodec
 
 ROOT = Path(__file__).resolve().parent.parent
-spec = importlib.util.spec_from_file_location("stages", ROOT / "benchmarks" / "stages.py")
-assert spec is not None
-assert spec.loader is not None
-stages = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(stages)
+stages = load_script("benchmarks/stages.py")
 
 
 def test_parts_of_a_warm_call_make_up_the_whole() -> None:

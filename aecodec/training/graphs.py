@@ -14,11 +14,11 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+from aecodec.prior import STEP_PHASES
 from aecodec.training.config import Config
 from aecodec.training.filter_graph import CONTRIB, filter_graph
 from aecodec.training.lapped import lapped_matrix
 from aecodec.training.layers import GRID, LIMIT
-from aecodec.training.quarters import STEP_PHASES
 
 Array = npt.NDArray[Any]
 OPSET, IR_VERSION = 17, 8

@@ -13,9 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# (step, quarter) -> phase of the 2x2 cell, as DCVC's four-step masks: every step codes all
-# four quarters, each at another position, so every step sees something everywhere.
-STEP_PHASES = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))
+from aecodec.prior import STEP_PHASES
 
 
 def take(x: Tensor, step: int) -> Tensor:
