@@ -11,7 +11,8 @@ peak    highest resident memory of the process in MiB: interpreter, model and pi
 
 Pictures of 0.4, 2 and 12 megapixels are laid like tiles from the pictures given. CompressAI's
 models run with untrained weights: the work per pixel is that of trained ones, the bytes are not.
-Seconds are those of one machine; the ratios in one run are what travels.
+Seconds are those of one machine; the ratios in one run are what travels. A run that was stopped
+goes on with what is missing in its folder.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ def jobs(names: list[str], sizes: list[str], threads: list[int], repeats: int) -
 def run_job(job: Job, folder: Path, limit: float) -> dict[str, Any]:
     """Warm and cold figures of one codec, size and number of threads."""
     picture, file = folder / f"{job.megapixels}.ppm", folder / f"{job.codec}.file"
-    row: dict[str, Any] = {k: getattr(job, k) for k in ("codec", "megapixels", "threads")}
+    row: dict[str, Any] = {k: getattr(job, k) for k in ("codec", "megapixels", "threads", "repeats")}
     for mode in MODES:
         placed = {**asdict(job), "picture": str(picture), "file": str(file), "mode": mode}
         found = measure(Job(**placed), limit)
@@ -199,6 +200,13 @@ def run_job(job: Job, folder: Path, limit: float) -> dict[str, Any]:
         else:
             row[mode.replace("-", "_") + "_s"] = found["process_s"]
     return row
+
+
+def measured(file: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """The rows of an earlier run that was stopped, by codec, size and number of threads."""
+    lines = file.read_text("utf-8").splitlines() if file.exists() else []
+    rows = [json.loads(line) for line in lines if line.endswith("}")]
+    return {(row["codec"], row["megapixels"], row["threads"]): row for row in rows}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -259,6 +267,7 @@ def main(
         raise click.ClickException("; ".join(problems) or "no pictures given")
     output.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
+    before = measured(output / "speed.jsonl")
     with (
         tempfile.TemporaryDirectory(prefix="aecodec-speed-") as folder,
         (output / "speed.jsonl").open("w", encoding="utf-8") as stream,
@@ -268,7 +277,8 @@ def main(
         todo = list(jobs(names, sizes, [int(count) for count in threads], repeats))
         with click.progressbar(todo, label="speed", show_pos=True) as bar:
             for job in bar:
-                rows.append(run_job(job, Path(folder), limit))
+                done = before.get((job.codec, job.megapixels, job.threads))
+                rows.append(done or run_job(job, Path(folder), limit))
                 stream.write(json.dumps(rows[-1]) + "\n")
                 stream.flush()
     described = provenance.describe({}, {"quality": QUALITY, "repeats": repeats})

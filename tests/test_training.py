@@ -20,8 +20,9 @@ pytest.importorskip("onnx")
 from safetensors.torch import load_file  # noqa: E402
 
 from aecodec.quantise import STRENGTH  # noqa: E402
-from aecodec.training import data, export, layers, quarters, train  # noqa: E402
+from aecodec.training import data, export, layers, quarters, reopen, train  # noqa: E402
 from aecodec.training.config import Config, TrainConfig, load_config  # noqa: E402
+from aecodec.training.filter import Filter  # noqa: E402
 from aecodec.training.loss import rate_distortion  # noqa: E402
 from aecodec.training.model import Codec  # noqa: E402
 
@@ -126,6 +127,51 @@ def test_the_exported_model_codes_what_the_trained_one_estimates(
         back = np.asarray(aecodec.decode(coded), float)
         expected = out.x_hat.clamp(0, 255)[0].permute(1, 2, 0).numpy()
         assert np.abs(back - expected).mean() < 1.0
+
+
+def test_a_release_can_be_trained_further(trained: Path, exported: Path, tmp_path: Path) -> None:
+    release = exported / (exported / "default").read_text().strip()
+    subprocess.run(
+        [sys.executable, "-m", "aecodec.training.reopen", str(release), str(tmp_path)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    models = [Codec(TINY), Codec(TINY)]
+    for model, run in zip(models, (trained, tmp_path), strict=True):
+        model.load_state_dict(load_file(run / "best.safetensors"))
+        model.set_quantised(True)
+        model.eval()
+        model.deadzone, model.hard = STRENGTH, True
+    x = torch.from_numpy(smooth_picture(4, 128).copy()).permute(2, 0, 1)[None].float()
+    quality, grey = torch.tensor([40.0]), torch.zeros(1, dtype=torch.bool)
+    with torch.no_grad():
+        first, again = (model(x, quality, grey) for model in models)
+    assert (first.x_hat - again.x_hat).abs().mean() < 0.2
+    assert float(again.bits_y) == pytest.approx(float(first.bits_y), rel=0.01)
+    assert float(again.bits_z) == pytest.approx(float(first.bits_z), rel=0.01)
+    # Integers, tables and weights of a filter in 8 bits come back as they were.
+    stored, model = reopen.load_file(release / "model.safetensors"), models[1]
+    collected = export.collect(model)
+    for name in ("h_s.stem.weight", "tables.gain", "tables.z_frequencies", "linear_s"):
+        assert np.array_equal(stored[name], collected[name]), name
+
+
+def test_an_eight_bit_filter_comes_back_exactly() -> None:
+    torch.manual_seed(3)
+    before, after = (Filter(8, 1, 2, 0.0) for _ in range(2))
+    for p in before.parameters():
+        torch.nn.init.normal_(p)
+    before.low.copy_(-torch.rand(8) * 3)
+    before.high.copy_(torch.rand(8) * 5 + 1)
+    stored = {k.removeprefix("filter."): v for k, v in export.filter_tensors(before).items()}
+    # As `collect` stores the first convolution: channels of one position together.
+    first = stored["first.weight"].reshape(8, 3, 4, 3, 3).transpose(0, 2, 1, 3, 4)
+    stored["first.weight"] = first.reshape(8, 12, 3, 3)
+    state = reopen.filter_state(stored, after)
+    after.load_state_dict({k: torch.from_numpy(np.array(v, np.float32)) for k, v in state.items()})
+    again = export.filter_tensors(after)
+    for name, array in export.filter_tensors(before).items():
+        if array.dtype.kind == "i" or name.endswith("first.weight"):
+            assert np.array_equal(array, again[name]), name
 
 
 def test_the_linear_start_is_a_codec_already(folder: Path) -> None:

@@ -143,14 +143,6 @@ def exact_tensors(conv: Pointwise | Depthwise, grid: int) -> dict[str, Array]:
 def filter_tensors(filter_: Filter) -> dict[str, Array]:
     """Tensors of the filter: its inner convolutions in 8 bits if their ranges are known."""
     out: dict[str, Array] = {}
-    inner: dict[str, tuple[nn.Conv2d, int]] = {}  # name -> convolution, point of its input
-    point = 0
-    for i, layer in enumerate(filter_.layers):
-        inner[f"layers.{i}"] = (layer, point)
-        point += 1
-    for i, block in enumerate(filter_.blocks):
-        inner |= {f"blocks.{i}.w1": (block.w1, point), f"blocks.{i}.w2": (block.w2, point + 1)}
-        point += 3
     for name, conv in filter_.named_modules():
         if isinstance(conv, nn.Conv2d):
             out[f"filter.{name}.weight"] = _numpy(conv.weight, "float16")
@@ -160,7 +152,9 @@ def filter_tensors(filter_: Filter) -> dict[str, Array]:
         return out
     scale, zero = filter_.scales()
     out["filter.points"] = _numpy(torch.stack([scale, zero], 1))
-    for name, (conv, source) in inner.items():
+    for name, source in filter_.sources().items():
+        conv = filter_.get_submodule(name)
+        assert isinstance(conv, nn.Conv2d) and conv.bias is not None
         whole, weight_scale = whole_weights(conv.weight.detach())
         out[f"filter.{name}.weight"] = _numpy(whole, "int8")
         out[f"filter.{name}.weight_scale"] = _numpy(weight_scale)

@@ -71,6 +71,17 @@ class Filter(nn.Module):
             point += 3
         return F.pixel_shuffle(self.last(a), 2)
 
+    def sources(self) -> dict[str, int]:
+        """The point that each inner convolution reads, by the convolution's name."""
+        out, point = {}, 0
+        for i in range(len(self.layers)):
+            out[f"layers.{i}"] = point
+            point += 1
+        for i in range(len(self.blocks)):
+            out |= {f"blocks.{i}.w1": point, f"blocks.{i}.w2": point + 1}
+            point += 3
+        return out
+
     def scales(self) -> tuple[Tensor, Tensor]:
         """Scale and zero point (an integer 0..255) of every point."""
         scale = ((self.high - self.low) / LEVELS).clamp_min(1e-6)
