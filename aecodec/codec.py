@@ -11,21 +11,20 @@ the transforms read a halo of pixels over its edges, so that the picture has no 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from aecodec import alpha, container
 from aecodec.container import AecFile, Colour, Header, Tile
-from aecodec.cost import grey_levels
 from aecodec.damage import Damage, show_damage, survey
 from aecodec.effort import DRAFT, Level
 from aecodec.effort import level as effort_level
 from aecodec.errors import AecError, FormatError, LimitError, SymbolError
 from aecodec.model import Model, open_model
+from aecodec.paint import TILE, Pixels, each, paint
 from aecodec.picture import Picture
 from aecodec.search import choose
 from aecodec.tile import LATENT, decode_tile, write_tile
@@ -34,24 +33,9 @@ from aecodec.watch import Report, Watch
 from aecodec.window import Box, Window, cut, grow, inner, padded
 
 Float = npt.NDArray[np.float32]
-Pixels = npt.NDArray[np.uint8]
-T = TypeVar("T")
-R = TypeVar("R")
 
-TILE = 1024  # side of the tiles of a large picture
 SINGLE_TILE_PIXELS = 3 * 2**20  # larger pictures are tiled
 KEPT_PIXELS = 2**24  # latents of larger pictures are not kept between encodings
-
-
-def _map(
-    function: Callable[[T], R], items: Iterable[T], parallel: bool, workers: int
-) -> Iterator[R]:
-    """map, on a few threads if asked: the networks and the coder release the interpreter."""
-    if not parallel or workers < 2:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(function, items)
 
 
 def encode_picture(
@@ -102,12 +86,14 @@ class Encoder:
         self._picture, self._metadata = picture, _kept_metadata(picture, metadata)
         self._threads = threads or default_threads()
         self._level, self._time_limit, self._report = effort_level(effort), time_limit, report
+        self._verifiable = keep
         self._keep = keep and picture.width * picture.height <= KEPT_PIXELS
         self._model = open_model(threads=self._threads)
         self._alpha = None if picture.alpha is None else alpha.pack_alpha(picture.alpha)
         self._latents: dict[Box, Float] = {}
         self._y_hat: list[Float] = []
         self._file: AecFile | None = None
+        self._digests: dict[bytes, list[bytes]] = {}  # of each tile's y_hat, by that of the file
 
     @property
     def slow(self) -> bool:
@@ -123,18 +109,26 @@ class Encoder:
         if not 0 <= quality <= 100:  # also refuses NaN
             raise FormatError(f"quality {quality:g} is not between 0 and 100")
         header = _header(self._picture, self._model.weights.id, round(quality * 100))
-        tiles, self._y_hat = self._tiles(header, DRAFT if draft and self.slow else self._level)
-        self._file = AecFile(header, tiles, self._alpha, *self._metadata)
-        return container.write(self._file)
+        found = self._tiles(header, DRAFT if draft and self.slow else self._level)
+        self._y_hat = [y_hat for _, y_hat, _ in found if y_hat is not None]
+        self._file = AecFile(
+            header, tuple(tile for tile, *_ in found), self._alpha, *self._metadata
+        )
+        data = container.write(self._file)
+        if self._verifiable:
+            self._digests[_digest(data)] = [digest for *_, digest in found]
+        return data
 
     def verify(self, data: bytes) -> Picture:
-        """What a decoder makes of a file of this encoder.
+        """What a decoder makes of a file of this encoder, which was made with `keep`.
 
         Raises AecError when it cannot be decoded, SymbolError when it is not what was coded:
-        alpha, metadata and, of the file encoded last, the latents that the pixels are made of.
+        the latents that the pixels are made of, alpha, and metadata.
         """
         file, picture = container.read(data, container.MAX_SIDE**2), self._picture
-        expected = self._y_hat if file == self._file else []
+        expected = self._digests.get(_digest(data))
+        if expected is None:
+            raise SymbolError("verification failed: these are not the bytes that were coded")
         grey = file.header.colour is Colour.GREY
 
         def latents(index: int) -> Float:
@@ -142,12 +136,12 @@ class Encoder:
             assert tile is not None  # container.read refuses files that lack one
             size = (padded(box[3]) - box[1], padded(box[2]) - box[0])
             y_hat = decode_tile(self._model, tile, size, file.header.quality, grey)
-            if expected and not np.array_equal(y_hat, expected[index]):
+            if _digest(y_hat) != expected[index]:
                 raise SymbolError("verification failed: a tile does not decode to what was coded")
             return y_hat
 
         boxes = list(file.header.boxes)
-        pixels = _paint(self._model, file.header, latents, self._threads)
+        pixels = paint(self._model, file.header, latents, self._threads)
         plane = None
         if file.alpha is not None:
             plane = alpha.unpack_alpha(file.alpha, picture.height, picture.width)
@@ -162,27 +156,27 @@ class Encoder:
         assert self._file is not None
         header = self._file.header
         if self._y_hat:
-            pixels = _paint(self._model, header, self._y_hat.__getitem__, self._threads)
+            pixels = paint(self._model, header, self._y_hat.__getitem__, self._threads)
         else:  # not kept
             pixels = _decode_pixels(self._model, header, self._file.tiles, self._threads)
         return Picture(pixels, self._picture.alpha)
 
-    def _tiles(self, header: Header, level: Level) -> tuple[tuple[Tile, ...], list[Float]]:
-        """The coded tiles and, if they are to be kept, their y_hat."""
+    def _tiles(self, header: Header, level: Level) -> list[tuple[Tile, Float | None, bytes]]:
+        """The coded tiles, their y_hat if these are to be kept, and digests of them."""
         grey, model = header.colour is Colour.GREY, self._model
         # A gradient search takes all threads by itself, and much memory.
         workers = 1 if header.tile_count == 1 or level.steps else self._threads
         watch = Watch(header.tile_count, workers, self._time_limit, self._report)
 
-        def encode_box(box: Box) -> tuple[Tile, Float | None]:
+        def encode_box(box: Box) -> tuple[Tile, Float | None, bytes]:
             with watch.tile() as clock:
                 window = self._window(header, box)
                 coded = choose(model, window, header.quality, grey, level, clock)
             tile = write_tile(model, coded, header.quality)
-            return tile, coded.y_hat if self._keep else None
+            digest = _digest(coded.y_hat) if self._verifiable else b""
+            return tile, coded.y_hat if self._keep else None, digest
 
-        found = list(_map(encode_box, header.boxes, workers > 1, workers))
-        return tuple(tile for tile, _ in found), [y for _, y in found if y is not None]
+        return list(each(encode_box, header.boxes, workers > 1, workers))
 
     def _window(self, header: Header, box: Box) -> Window:
         """A tile and its surroundings; the latents are kept if every quality has the same."""
@@ -198,6 +192,12 @@ class Encoder:
         return Window(
             pixels, u, rows, columns, min(height, len(pixels)), min(width, pixels.shape[1])
         )
+
+
+def _digest(data: bytes | Float) -> bytes:
+    """A digest of bytes or of the values of an array."""
+    raw = data if isinstance(data, bytes) else np.ascontiguousarray(data + np.float32(0)).data
+    return hashlib.sha256(raw).digest()  # + 0: both zeros are one value
 
 
 def _kept_metadata(picture: Picture, metadata: str) -> tuple[bytes | None, ...]:
@@ -288,54 +288,4 @@ def _decode_pixels(
             latents = (len(model.prior.luma), size[0] // LATENT, size[1] // LATENT)
             return np.zeros(latents, np.float32)
 
-    return _paint(model, header, decode, threads)
-
-
-def _paint(model: Model, header: Header, latents: Callable[[int], Float], threads: int) -> Pixels:
-    """The pixels of y_hat (M,h,w) of every tile, row by row: three rows are held at a time."""
-    grey = header.colour is Colour.GREY
-    shape = (header.height, header.width) if grey else (header.height, header.width, 3)
-    pixels = np.empty(shape, np.uint8)
-    boxes = list(header.boxes)
-    parallel = header.tile_count > 1
-    left, top, right, bottom = boxes[0]
-    # Tiles larger than our own come from strangers: memory must not grow with the cores.
-    workers = max(1, min(threads, threads * TILE * TILE // ((right - left) * (bottom - top))))
-
-    def row(index: int) -> Float | None:
-        if not 0 <= index < header.rows:
-            return None
-        part = range(index * header.columns, (index + 1) * header.columns)
-        return np.concatenate(list(_map(latents, part, parallel, workers)), 2)
-
-    above, here = None, row(0)
-    for index in range(header.rows):
-        below = row(index + 1)
-        y_hat, skipped = _with_margins(above, here, below, model.halo // LATENT)
-
-        def paint(box: Box, y_hat: Float = y_hat, skipped: int = skipped) -> None:
-            left, top, right, bottom = box
-            start = max(0, left - model.halo)
-            stop = min(padded(header.width), padded(right) + model.halo)
-            part = np.ascontiguousarray(y_hat[:, :, start // LATENT : stop // LATENT])
-            x_hat = model.networks.synthesis(part, header.quality)
-            x_hat = x_hat[skipped : skipped + bottom - top, left - start : right - start]
-            target = pixels[top:bottom, left:right]
-            target[:] = grey_levels(x_hat) if grey else x_hat
-
-        row_boxes = boxes[index * header.columns : (index + 1) * header.columns]
-        for _ in _map(paint, row_boxes, parallel, workers):
-            pass
-        above, here = here, below
-    return pixels
-
-
-def _with_margins(
-    above: Float | None, here: Float | None, below: Float | None, margin: int
-) -> tuple[Float, int]:
-    """A row of latents with a margin of its neighbours; pixels that the upper margin adds."""
-    parts = [] if above is None else [above[:, -margin:]]
-    parts += [row for row in (here,) if row is not None]
-    parts += [] if below is None else [below[:, :margin]]
-    y_hat = np.concatenate(parts, 1) if len(parts) > 1 else parts[0]
-    return y_hat, 0 if above is None else margin * LATENT
+    return paint(model, header, decode, threads)

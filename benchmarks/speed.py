@@ -189,7 +189,9 @@ def jobs(names: list[str], sizes: list[str], threads: list[int], repeats: int) -
 def run_job(job: Job, folder: Path, limit: float) -> dict[str, Any]:
     """Warm and cold figures of one codec, size and number of threads."""
     picture, file = folder / f"{job.megapixels}.ppm", folder / f"{job.codec}.file"
-    row: dict[str, Any] = {k: getattr(job, k) for k in ("codec", "megapixels", "threads", "repeats")}
+    row: dict[str, Any] = {
+        k: getattr(job, k) for k in ("codec", "megapixels", "threads", "repeats")
+    }
     for mode in MODES:
         placed = {**asdict(job), "picture": str(picture), "file": str(file), "mode": mode}
         found = measure(Job(**placed), limit)

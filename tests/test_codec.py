@@ -279,6 +279,25 @@ def test_verification_finds_wrong_symbols(monkeypatch: pytest.MonkeyPatch) -> No
         codec.encode_picture(source, verify=True)
 
 
+@pytest.mark.parametrize("kept_pixels", [0, 2**24])
+def test_verification_finds_wrong_latents_in_any_file_of_an_encoder(
+    monkeypatch: pytest.MonkeyPatch, kept_pixels: int
+) -> None:
+    monkeypatch.setattr(codec, "KEPT_PIXELS", kept_pixels)  # larger pictures keep no latents
+    encoder = codec.Encoder(synthetic.picture("RGB", 64, 64))
+    files = [encoder.encode(quality) for quality in (50, 60)]
+    for data in files:
+        encoder.verify(data)
+    decode = codec.decode_tile
+    monkeypatch.setattr(codec, "decode_tile", lambda *given: decode(*given) + 1)
+    for data in files:
+        with pytest.raises(SymbolError, match="does not decode to what was coded"):
+            encoder.verify(data)
+    stranger = codec.encode_picture(synthetic.picture("RGB", 64, 65))
+    with pytest.raises(SymbolError, match="not the bytes that were coded"):
+        encoder.verify(stranger)
+
+
 def test_verification_finds_wrong_alpha_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     source = synthetic.picture("LA", 20, 20, metadata=True)
     pack, write = codec.alpha.pack_alpha, container.write

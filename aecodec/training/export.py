@@ -154,7 +154,8 @@ def filter_tensors(filter_: Filter) -> dict[str, Array]:
     out["filter.points"] = _numpy(torch.stack([scale, zero], 1))
     for name, source in filter_.sources().items():
         conv = filter_.get_submodule(name)
-        assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+        assert isinstance(conv, nn.Conv2d)
+        assert conv.bias is not None
         whole, weight_scale = whole_weights(conv.weight.detach())
         out[f"filter.{name}.weight"] = _numpy(whole, "int8")
         out[f"filter.{name}.weight_scale"] = _numpy(weight_scale)
