@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aecodec.eight_bits import EightBitFilter
+from aecodec.eight_bits import EightBitFilter, EightBitPrior
 from aecodec.prior import STEP_PHASES
 from aecodec.transforms import OnnxNetworks
 from aecodec.weights import STORE
@@ -89,33 +89,31 @@ class TorchNetworks(OnnxNetworks):
     # The exact networks: integers held in floating point.
 
     def _exact(
-        self, x: Tensor, name: str, kind: str, residual: Tensor = None, step: int | None = None,
-        rows: slice = slice(None),
-    ) -> Tensor:  # fmt: skip
+        self, x: Tensor, name: str, kind: str, residual: Tensor = None, rows: slice = slice(None)
+    ) -> Tensor:
         """floor((W a + b) * 2^-shift), plus a residual, clipped; the half is in the bias.
 
-        step: which of the four steps' tensors to take. rows: which outputs to compute.
+        rows: which outputs to compute.
         """
         torch = self._torch
         weight, bias, multiplier = (
             self._tensor(f"{name}.{part}", self._exact_dtype)
             for part in ("weight", "bias", "multiplier")
         )
-        if step is not None:
-            weight, bias, multiplier = weight[step], bias[step], multiplier[step]
         weight, bias, multiplier = weight[rows], bias[rows], multiplier[rows]
-        if self._convolution:
-            out = self._convolve(x, weight, bias)
-        elif weight.dim() == 2:
-            out = self._multiply(x, weight, bias)
-        else:
-            out = self._shifted_sum(x, weight, bias)
-        out = torch.floor(out * multiplier[:, None, None])
+        out = torch.floor(self._sums(x, weight, bias) * multiplier[:, None, None])
         if residual is not None:
             out = out + residual
         if kind == "out":
             return out
         return out.clamp(0.0 if kind == "relu" else EXACT_MIN, EXACT_MAX)
+
+    def _sums(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if self._convolution:
+            return self._convolve(x, weight, bias)
+        if weight.dim() == 2:
+            return self._multiply(x, weight, bias)
+        return self._shifted_sum(x, weight, bias)
 
     def _exact_block(self, x: Tensor, name: str) -> Tensor:
         a = self._exact(self._exact(x, f"{name}.w1", "relu"), f"{name}.dw", "sum")
@@ -137,11 +135,13 @@ class TorchNetworks(OnnxNetworks):
 
     def _graph_prior(self, step: Tensor, context: Tensor, common: Tensor) -> list[Tensor]:
         k = int(step)
-        a = self._exact(self._enter(common), "prior.from_common", "sum", step=k)
-        a = self._exact(self._enter(context), "prior.from_context", "sum", a, k)
-        for i in range(self._count("prior.blocks")):
-            a = self._exact_block(a, f"prior.blocks.{i}")
+        a = self._torch.cat([context, common], 1)
+        prior = EightBitPrior(self._torch, self._exact_tensor, self._sums)
+        a = prior.run(self._enter(a), k, self._count("prior.blocks"))
         return [self._quarters(a, f"prior.{name}", k) for name in ("mean", "scale")]
+
+    def _exact_tensor(self, name: str) -> Tensor:
+        return self._tensor(name, self._exact_dtype)
 
     def _quarters(self, a: Tensor, name: str, step: int) -> Tensor:
         """The last layer where the step codes something: (1,W,h,w) -> (4,M/4,h/2 * w/2)."""
@@ -277,18 +277,19 @@ class TorchNetworks(OnnxNetworks):
         return out.reshape(1, weight.shape[0], *x.shape[2:])
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """1x1 or depthwise 3x3 convolution as PyTorch does it."""
+        """1x1 or depthwise convolution as PyTorch does it."""
         conv2d = self._torch.nn.functional.conv2d
         if weight.dim() == 2:
             return conv2d(x, weight[:, :, None, None], bias)
-        return conv2d(x, weight, bias, padding=1, groups=len(weight))
+        return conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
 
     def _shifted_sum(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Depthwise 3x3 convolution with zero padding as nine multiply-adds."""
+        """Depthwise convolution with zero padding as multiply-adds."""
         h, w = x.shape[2:]
-        padded = self._torch.nn.functional.pad(x, (1, 1, 1, 1))
+        side = weight.shape[-1]
+        padded = self._torch.nn.functional.pad(x, (side // 2,) * 4)
         out = bias[:, None, None].expand(1, -1, h, w).clone()
-        for i in range(3):
-            for j in range(3):
+        for i in range(side):
+            for j in range(side):
                 out += weight[:, 0, i, j, None, None] * padded[:, :, i : i + h, j : j + w]
         return out

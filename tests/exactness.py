@@ -69,8 +69,9 @@ def extremes() -> Iterator[tuple[int, Float, Float, Float]]:
     tensors = oracle()._oracle.tensors
     rng = np.random.default_rng(5)
     for step in range(4):
-        weights = [tensors["h_s.stem.weight"]]
-        weights += [tensors[f"prior.from_{name}.weight"][step] for name in ("context", "common")]
+        enter = tensors["prior.enter.weight"][step].astype(np.int64)
+        planes = enter.shape[1] - len(tensors["h_s.up2.weight"]) // 4  # of the context
+        weights = [tensors["h_s.stem.weight"], enter[:, :planes], enter[:, planes:]]
         ends = (-Z_HIGH, Z_HIGH), (LOW, HIGH), (LOW, HIGH)
         inputs = []
         for weight, (low, high), side in zip(weights, ends, (1, 4, 4), strict=True):

@@ -19,19 +19,13 @@ class IntegerNetworks:
     def __init__(self, folder: Path) -> None:
         self.tensors = load_file(folder / "model.safetensors")
 
-    def exact(self, x: Int64, name: str, kind: str, residual: Int64 | int = 0,
-              step: int | None = None) -> Int64:  # fmt: skip
+    def exact(self, x: Int64, name: str, kind: str, residual: Int64 | int = 0) -> Int64:
         parts = [self.tensors[f"{name}.{part}"] for part in ("weight", "bias", "multiplier")]
-        if step is not None:
-            parts = [part[step] for part in parts]
         weight, bias = parts[0].astype(np.int64), parts[1].astype(np.int64)
         shift = -np.log2(parts[2].astype(np.float64))
         assert np.array_equal(shift, np.rint(shift))
         assert np.array_equal(bias, parts[1])
-        if weight.ndim == 2:
-            total = np.einsum("oi,ihw->ohw", weight, x)
-        else:
-            total = depthwise(x, weight[:, 0])
+        total = convolved(x, weight)
         total += bias[:, None, None]
         down = np.maximum(shift, 0).astype(np.int64)[:, None, None]
         up = np.maximum(-shift, 0).astype(np.int64)[:, None, None]
@@ -45,6 +39,31 @@ class IntegerNetworks:
         x = self.exact(a, f"{name}.w2", "sum", x)
         return self.exact(self.exact(x, f"{name}.w3", "relu"), f"{name}.w4", "sum", x)
 
+    def powers(self, name: str) -> list[int]:
+        """The exponents of powers of two."""
+        mantissa, exponent = np.frexp(self.tensors[name].astype(np.float64))
+        assert np.all(mantissa == 0.5)
+        return [int(e) - 1 for e in exponent]
+
+    def layer8(self, x: Int64, name: str, source: int, target: int, relu: bool = False,
+               step: int | None = None) -> Int64:  # fmt: skip
+        parts = [self.tensors[f"{name}.{part}"] for part in ("weight", "bias", "weight_scale")]
+        weight, bias, scale = parts if step is None else [part[step] for part in parts]
+        total = convolved(x, weight.astype(np.int64)) + bias.astype(np.int64)[:, None, None]
+        mantissa, exponent = np.frexp(scale.astype(np.float64))
+        assert np.all(mantissa == 0.5)
+        shift = exponent.astype(np.int64)[:, None, None] - 1 + source - target
+        return clip8(half_to_even(total, shift), relu)
+
+    def block8(self, a: Int64, name: str, points: list[int]) -> Int64:
+        source, w1, dw, w2, sum1, w3, w4, sum2 = points
+        b = self.layer8(a, f"{name}.w1", source, w1, relu=True)
+        b = self.layer8(b, f"{name}.dw", w1, dw)
+        assert source == w2 == sum1 == w4 == sum2  # residual sums round nothing
+        a = clip8(a + self.layer8(b, f"{name}.w2", dw, w2))
+        b = self.layer8(a, f"{name}.w3", sum1, w3, relu=True)
+        return clip8(a + self.layer8(b, f"{name}.w4", w3, w4))
+
     def hyper_synthesis(self, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         a = self.block(self.exact(z[0].astype(np.int64), "h_s.stem", "sum"), "h_s.block1")
         a = self.block(shuffle2(self.exact(a, "h_s.up1", "sum")), "h_s.block2")
@@ -53,12 +72,14 @@ class IntegerNetworks:
     def prior(
         self, step: int, context: npt.NDArray[np.float32], common: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        a = self.exact(common[0].astype(np.int64), "prior.from_common", "sum", step=step)
-        a = self.exact(context[0].astype(np.int64), "prior.from_context", "sum", a, step)
-        i = 0
+        points = self.powers("prior.points")
+        a = np.concatenate([context[0], common[0]]).astype(np.int64)
+        a = clip8(half_to_even(a, -6 - points[0]))
+        a, at, i = self.layer8(a, "prior.enter", points[0], points[1], step=step), 1, 0
         while f"prior.blocks.{i}.w1.weight" in self.tensors:
-            a = self.block(a, f"prior.blocks.{i}")
-            i += 1
+            a = self.block8(a, f"prior.blocks.{i}", points[at : at + 8])
+            at, i = at + 7, i + 1
+        a = a << (points[at] + 6)
         mean, scale = (self.exact(a, f"prior.{name}", "out") for name in ("mean", "scale"))
         return coded(mean, step), coded(scale, step)
 
@@ -72,12 +93,33 @@ def coded(x: Int64, step: int) -> npt.NDArray[np.float32]:
     return np.stack(quarters).astype(np.float32)
 
 
+def half_to_even(x: Int64, power: Int64 | int) -> Int64:
+    """x * 2^power, rounded; a fraction of just one half goes to the even neighbour."""
+    up, down = np.maximum(power, 0), np.maximum(-np.asarray(power), 0)
+    x, unit = x << up, np.int64(1) << down
+    below = x >> down
+    rest = x - below * unit
+    return below + ((2 * rest > unit) | ((2 * rest == unit) & (below % 2 == 1)))
+
+
+def clip8(x: Int64, relu: bool = False) -> Int64:
+    return np.clip(x, 0, 255) if relu else np.clip(x, -128, 127)
+
+
+def convolved(x: Int64, weight: Int64) -> Int64:
+    """x (C,h,w) by weights (O,C), or depthwise by (C,1,k,k)."""
+    return np.einsum("oi,ihw->ohw", weight, x) if weight.ndim == 2 else depthwise(x, weight[:, 0])
+
+
 def depthwise(x: Int64, weight: Int64) -> Int64:
-    """3x3 depthwise convolution with zero padding; x (C,h,w), weight (C,3,3)."""
+    """Depthwise convolution with zero padding; x (C,h,w), weight (C,k,k)."""
     h, w = x.shape[1:]
-    p = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+    side = weight.shape[-1]
+    p = np.pad(x, ((0, 0), (side // 2,) * 2, (side // 2,) * 2))
     return sum(
-        weight[:, i, j, None, None] * p[:, i : i + h, j : j + w] for i in range(3) for j in range(3)
+        weight[:, i, j, None, None] * p[:, i : i + h, j : j + w]
+        for i in range(side)
+        for j in range(side)
     )
 
 

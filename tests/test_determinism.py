@@ -46,14 +46,20 @@ def check(networks: OnnxNetworks, expected: list[npt.NDArray[np.float32]]) -> No
 
 
 def test_extremes_reach_far_and_stay_in_bounds(expected: list[npt.NDArray[np.float32]]) -> None:
-    """The inputs stress the sums: over half of the range, and never out of it."""
+    """The inputs stress the sums: near to the most that the weights allow, never out of bounds."""
     tensors = exactness.oracle()._oracle.tensors
-    sums = []
-    for step, _, context, _ in exactness.extremes():
-        weight = tensors["prior.from_context.weight"][step].astype(np.int64)
-        partial = np.abs(weight[:, :, None] * context[0].reshape(1, len(context[0]), -1)).sum(1)
-        sums.append(partial.max())
-    assert 2**23 < max(sums) < 2**24
+
+    def largest(weight: Any, x: Any) -> int:
+        return int(np.einsum("oi,in->on", np.abs(weight.astype(np.int64)), np.abs(x)).max())
+
+    unit = 64 * float(tensors["prior.points"][0])
+    for step, z, context, common in exactness.extremes():
+        stem, enter = tensors["h_s.stem.weight"], tensors["prior.enter.weight"][step]
+        assert 2**23 < largest(stem, z[0].reshape(len(z[0]), -1).astype(np.int64)) < 2**24
+        both = np.concatenate([context[0], common[0]])
+        whole = np.clip(np.rint(both / unit), -128, 127).astype(np.int64).reshape(len(both), -1)
+        most = np.abs(enter.astype(np.int64)).sum(1).max() * 128
+        assert 0.9 * most < largest(enter, whole) <= most < 2**24
     assert max(np.abs(a).max() for a in expected) > 0
 
 
@@ -121,7 +127,7 @@ def test_pytorch_cuda(precision: str, torch: Any, expected: Any) -> None:
         check(torch_networks("cuda", exact_dtype="float32"), expected)
 
 
-def test_pixels_differ_by_one_level_and_hardly_ever_by_more(torch: Any) -> None:
+def test_pixels_differ_by_one_level_at_most(torch: Any) -> None:
     """The synthesis rounds: docs/format.md says by how much decoders may differ."""
     height, width, quality, _ = CASES[0]
     y_hat = exactness.tiles()[0][2]
@@ -132,8 +138,7 @@ def test_pixels_differ_by_one_level_and_hardly_ever_by_more(torch: Any) -> None:
     ]
     for networks in (*others, torch_networks()):
         difference = np.abs(networks.synthesis(y_hat, quality) - reference)
-        assert difference.max() <= 4
-        assert np.count_nonzero(difference > 1) <= 2  # of 24,576, of latents wilder than pictures
+        assert difference.max() <= 1
 
 
 @functools.cache

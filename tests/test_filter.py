@@ -14,6 +14,7 @@ pytest.importorskip("onnx")
 from aecodec.torch_networks import TorchNetworks  # noqa: E402
 from aecodec.training import export  # noqa: E402
 from aecodec.training.config import Config  # noqa: E402
+from aecodec.training.eight import points  # noqa: E402
 from aecodec.training.filter import WEIGHT_MAX, whole_weights  # noqa: E402
 from aecodec.training.model import Codec  # noqa: E402
 from aecodec.transforms import OnnxNetworks  # noqa: E402
@@ -36,7 +37,14 @@ def model() -> Codec:
         for block in model.filter.blocks:
             block.w2.weight.normal_(std=0.05)
         model.filter.last.weight.normal_(std=0.02)
+        choose_scales(model)
     return model
+
+
+def choose_scales(model: Codec) -> None:
+    """Points of the prior, which the export asks for."""
+    for point in points(model.prior):
+        point.scale.fill_(1 / 16)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +99,7 @@ def test_without_ranges_the_filter_is_exported_in_floating_point(
     with torch.no_grad():
         model.linear_s.normal_(std=0.06)
         model.filter.last.weight.normal_(std=0.02)
+        choose_scales(model)
     weights = Weights(export.export(model, tmp_path, {}))
     vectors = weights.tensors("vectors")
     onnx = pictures(OnnxNetworks(weights.folder, vectors, 1), y_hat)

@@ -66,7 +66,7 @@ def fabric() -> train.Fabric:
 
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> Path:
-    train.run(config(folder, "whole"), fabric())
+    train.run(config(folder, "whole", eight_bit_prior=True), fabric())
     return folder / "whole"
 
 
@@ -79,7 +79,8 @@ def test_a_run_logs_validates_and_keeps_the_best(trained: Path) -> None:
 
 
 def test_resuming_gives_the_same_weights_as_not_stopping(folder: Path, trained: Path) -> None:
-    first = config(folder, "parts", minutes=1e-9, valid="")  # every call stops after one step
+    # Every call stops after one step.
+    first = config(folder, "parts", minutes=1e-9, valid="", eight_bit_prior=True)
     for _ in range(6):
         train.run(first, fabric())
     one = torch.load(trained / "last.ckpt", weights_only=True)

@@ -36,6 +36,7 @@ class Config:
     H: int = 128
     W: int = 192
     prior_blocks: int = 2
+    prior_kernel: int = 3  # side of the prior's depthwise convolutions
     anchors: int = 8
     lambda_min: float = 0.0005
     lambda_max: float = 0.6
@@ -82,6 +83,7 @@ class TrainConfig:
     ns_steps: int = 4  # Newton-Schulz iterations of Muon
     precision: str = "bf16-mixed"
     quantised: bool = False  # train the probability path on its integer grid
+    eight_bit_prior: bool = False  # train the prior in its 8-bit arithmetic
     quantised_filter: bool = False  # train the filter in its 8-bit arithmetic
     deadzone: float = 0.0  # strength of the dead zone in what synthesis and later steps see
     hard: bool = False  # rates of the symbols, not of the noisy latent: only for judging

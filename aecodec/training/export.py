@@ -25,7 +25,8 @@ from aecodec.entropy import PRECISION
 from aecodec.prior import GAIN_SHIFT, INVERSE_SHIFT, Z_LIMIT
 from aecodec.training import graphs
 from aecodec.training.config import Config
-from aecodec.training.filter import Filter, whole_weights
+from aecodec.training.eight import EightBlock, Point, check_exact, points, whole_rows
+from aecodec.training.filter import LEAST_FACTOR, Filter, whole_weights
 from aecodec.training.layers import (
     EXACT_SUM,
     GRID,
@@ -39,6 +40,7 @@ from aecodec.training.model import (
     MEAN_GRID,
     SCALE_GRID,
     Codec,
+    Prior,
 )
 from aecodec.training.symbols import (
     BINS,
@@ -140,6 +142,40 @@ def exact_tensors(conv: Pointwise | Depthwise, grid: int) -> dict[str, Array]:
     return {"weight": _numpy(w, "int16"), "bias": _numpy(b), "multiplier": _numpy(2.0**-shift)}
 
 
+def eight_tensors(conv: Pointwise | Depthwise, source: Point) -> dict[str, Array]:
+    """Weight (int8), its scale, and bias (int32) of one layer of the prior.
+
+    Raises ValueError if a sum could reach 2^24 or a scale is not a power of two.
+    """
+    whole, scale = whole_rows(conv.weight)
+    bias = torch.round(conv.bias.detach().double() / (scale.double() * float(source.scale)))
+    check_exact(whole, bias, source)
+    return {
+        "weight": _numpy(whole, "int8"),
+        "weight_scale": _numpy(scale),
+        "bias": _numpy(bias, "int32"),
+    }
+
+
+def prior_tensors(prior: Prior) -> dict[str, Array]:
+    """Tensors of the prior in 8 bits but for its last layers; the steps' adaptors are a stack."""
+    out: dict[str, Array] = {}
+    if len({float(point.scale) for point in prior.stream()}) > 1:
+        raise ValueError("the prior's residual sums need one scale")
+    out["prior.points"] = np.array([float(point.scale) for point in points(prior)], np.float32)
+    stack = [eight_tensors(conv, prior.source) for conv in prior.enter]
+    for part in stack[0]:
+        out[f"prior.enter.{part}"] = np.stack([each[part] for each in stack])
+    source = prior.entered
+    for i, block in enumerate(prior.blocks):
+        assert isinstance(block, EightBlock)
+        for name, layer, reads in block.layers(source):
+            layer_tensors = eight_tensors(layer.conv, reads)
+            out |= {f"prior.blocks.{i}.{name}.{k}": v for k, v in layer_tensors.items()}
+        source = block.sum2
+    return out
+
+
 def filter_tensors(filter_: Filter) -> dict[str, Array]:
     """Tensors of the filter: its inner convolutions in 8 bits if their ranges are known."""
     out: dict[str, Array] = {}
@@ -171,10 +207,7 @@ def collect(model: Codec) -> dict[str, Array]:
     for name, module in exact.items():
         for part, array in exact_tensors(module.conv, module.grid).items():
             out[f"{name}.{part}"] = array
-    for group in ("from_context", "from_common"):  # the steps' adaptors become one stack
-        for part in ("weight", "bias", "multiplier"):
-            stack = [out.pop(f"prior.{group}.{k}.{part}") for k in range(4)]
-            out[f"prior.{group}.{part}"] = np.stack(stack)
+    out |= prior_tensors(model.prior)
     for name, module in model.named_modules():
         floating = name.split(".")[0] in ("g_a", "h_a", "g_s")
         if floating and isinstance(module, Pointwise | Depthwise):
@@ -193,7 +226,10 @@ def collect(model: Codec) -> dict[str, Array]:
     used = {"q_a8": model.cfg.has_g_a, "q_a16": model.cfg.has_g_a}
     used |= {"q_s8": model.cfg.has_g_s, "q_s16": model.cfg.has_g_s}
     for name in (name for name in FLOAT_VECTORS if used.get(name, True)):
-        out[f"vectors.{name}"] = _numpy(getattr(model, name).anchors)
+        anchors = getattr(model, name).anchors
+        if name == "q_filter":
+            anchors = anchors.clamp_min(LEAST_FACTOR)
+        out[f"vectors.{name}"] = _numpy(anchors)
     for name, array in quality_tables(model).items():
         out[f"tables.{name}"] = array
     out["tables.luma"] = _numpy(model.grey_mask, "uint8")

@@ -18,6 +18,10 @@ from torch import Tensor, nn
 
 WEIGHT_MAX = 63
 LEVELS = 255
+# Share of an activation's values at each end that its 8 bits cut off. More would cost; fewer
+# make the steps coarse, and a step is what runtimes may differ by (docs/determinism.md).
+OUTLIERS = 1e-4
+LEAST_FACTOR = 0.01  # of a quality on a channel: a positive one commutes with the first ReLU
 SLOPE = 0.1  # of the leaky ReLU after the first convolution
 
 
@@ -56,9 +60,11 @@ class Filter(nn.Module):
         self.register_buffer("high", torch.zeros(points))
         self.slope = slope  # of the inner convolutions' leaky ReLU; 0 for 8 bits
         self.quantised, self.watching = False, False
+        self.seen = [0] * points
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
         """x (B,3,H,W) in units of 64 levels, quality (B,c,1,1) -> correction, same units."""
+        quality = quality.clamp_min(LEAST_FACTOR)
         a = F.leaky_relu(self.first(F.pixel_unshuffle(x, 2)) * quality, SLOPE)
         a, point = self._at(a, 0), 1
         for layer in self.layers:
@@ -90,8 +96,10 @@ class Filter(nn.Module):
     def _at(self, a: Tensor, point: int) -> Tensor:
         if self.watching:
             sample = a.detach().float().flatten()[:: max(1, a.numel() // 2**18)]
-            self.low[point] = torch.minimum(self.low[point], torch.quantile(sample, 1e-4))
-            self.high[point] = torch.maximum(self.high[point], torch.quantile(sample, 1 - 1e-4))
+            self.seen[point] += 1  # ends are means over what was seen
+            low, high = torch.quantile(sample, OUTLIERS), torch.quantile(sample, 1 - OUTLIERS)
+            self.low[point] += (low.clamp_max(0.0) - self.low[point]) / self.seen[point]
+            self.high[point] += (high.clamp_min(0.0) - self.high[point]) / self.seen[point]
         if not self.quantised:
             return a
         scale, zero = self.scales()

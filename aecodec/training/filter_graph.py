@@ -23,9 +23,13 @@ POINTS = "filter.points"  # (points, 2): scale and zero point
 def filter_graph(g: Graph, cfg: Config, x_hat: str) -> str:
     """Correction of x_hat (1,3,H,W) in units of 64 levels; asks for the vector q_filter."""
     quality = g.input("q_filter", TensorProto.FLOAT, [1, cfg.F, 1, 1])
-    a = g.op("Mul", g.conv3(x_hat, "filter.first", 2), quality)
-    a = g.op("LeakyRelu", a, alpha=SLOPE)
-    a = _eight_bits(g, cfg, a) if POINTS in g.store else _floating(g, cfg, a)
+    # The quality's factors are positive: they can as well come after the ReLU, which a runtime
+    # then computes with the convolution, and become one with the scale of the 8 bits.
+    a = g.op("LeakyRelu", g.conv3(x_hat, "filter.first", 2), alpha=SLOPE)
+    if POINTS in g.store:
+        a = _eight_bits(g, cfg, a, g.op("Reshape", quality, g.constant(np.array([cfg.F]))))
+    else:
+        a = _floating(g, cfg, g.op("Mul", a, quality))
     return g.shuffle(g.conv3(a, "filter.last"), 2)
 
 
@@ -38,7 +42,7 @@ def _floating(g: Graph, cfg: Config, a: str) -> str:
     return a
 
 
-def _eight_bits(g: Graph, cfg: Config, a: str) -> str:
+def _eight_bits(g: Graph, cfg: Config, a: str, quality: str) -> str:
     points = [
         (g.constant(np.array(scale, np.float32)), g.constant(np.array(zero, np.uint8)))
         for scale, zero in g.store[POINTS]
@@ -53,7 +57,8 @@ def _eight_bits(g: Graph, cfg: Config, a: str) -> str:
     if cfg.filter_slope:
         raise ValueError("the filter in 8 bits needs filter_slope = 0")
     zeros = np.zeros(cfg.F, np.int8)
-    a = g.op("QuantizeLinear", a, *points[0])
+    zero_points = g.constant(np.full(cfg.F, g.store[POINTS][0, 1], np.uint8))
+    a = g.op("QuantizeLinear", a, g.op("Div", points[0][0], quality), zero_points, axis=1)
     for i in range(cfg.filter_layers):
         a = convolve(a, f"filter.layers.{i}", i, i + 1)
     at = cfg.filter_layers  # the point of a

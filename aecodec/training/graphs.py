@@ -14,11 +14,11 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from aecodec.prior import STEP_PHASES
 from aecodec.training.config import Config
 from aecodec.training.filter_graph import CONTRIB, filter_graph
 from aecodec.training.lapped import lapped_matrix
 from aecodec.training.layers import GRID, LIMIT
+from aecodec.training.prior_graph import prior
 
 Array = npt.NDArray[Any]
 OPSET, IR_VERSION = 17, 8
@@ -125,27 +125,29 @@ class Graph:
     def shuffle(self, x: str, factor: int) -> str:
         return self.op("DepthToSpace", x, blocksize=factor, mode="CRD")
 
-    def exact(self, x: str, name: str, kind: str, residual: str = "", step: str = "") -> str:
+    def exact(self, x: str, name: str, kind: str, residual: str = "") -> str:
         """Integer convolution: floor(acc * 2^-shift), add, clip; see `fake_fixed`."""
         weight = self.store[f"{name}.weight"]
-        rows = weight.shape[1] if step else weight.shape[0]
+        rows = len(weight)
         if weight.ndim == 4:
             shape = tuple(weight.shape)
-            more = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "group": rows}
+            side = shape[-1]
+            more = {"kernel_shape": [side] * 2, "pads": [side // 2] * 4, "group": rows}
         else:
             shape = (*weight.shape, 1, 1)
             more = {"kernel_shape": [1, 1]}
-        tensors = [self.stored(f"{name}.weight", shape), self.stored(f"{name}.bias"),
-                   self.stored(f"{name}.multiplier", (*weight.shape[:-1], 1, 1) if weight.ndim != 4
-                               else (rows, 1, 1))]  # fmt: skip
-        if step:
-            tensors = [self.op("Gather", tensor, step, axis=0) for tensor in tensors]
-        out = self.op("Conv", x, tensors[0], tensors[1], **more)
-        out = self.op("Floor", self.op("Mul", out, tensors[2]))
+        tensors = self.stored(f"{name}.weight", shape), self.stored(f"{name}.bias")
+        out = self.op("Conv", x, *tensors, **more)
+        out = self.op("Mul", out, self.stored(f"{name}.multiplier", (rows, 1, 1)))
         if residual:
-            out = self.op("Add", out, residual)
-        if kind == "out":
-            return out
+            out = self.op("Add", self.op("Floor", out), residual)
+        elif kind != "out":
+            # Before the floor, which changes nothing for whole ends: runtimes can then clip where
+            # they convolve.
+            low = 0.0 if kind == "relu" else EXACT_MIN
+            return self.op("Floor", self.clip(out, low, EXACT_MAX))
+        else:
+            return self.op("Floor", out)
         return self.clip(out, 0.0 if kind == "relu" else EXACT_MIN, EXACT_MAX)
 
     def exact_quarters(self, cells: str, name: str) -> str:
@@ -241,28 +243,6 @@ def hyper_synthesis(g: Graph, cfg: Config) -> None:
     g.output(a, "h_s", TensorProto.FLOAT, [1, cfg.W, "h", "w"])
 
 
-def prior(g: Graph, cfg: Config) -> None:
-    """One step: context (1,M+4,h,w), common (1,W,h,w) -> integer means and scale indices.
-
-    Outputs (4,M/4,n): of the elements that the step codes, quarter by quarter, n = h/2 * w/2.
-    """
-    step = g.input("step", TensorProto.INT64, [])
-    context = g.input("context", TensorProto.FLOAT, [1, cfg.M + 4, "h", "w"])
-    common = g.input("common", TensorProto.FLOAT, [1, cfg.W, "h", "w"])
-    a = g.exact(common, "prior.from_common", "sum", step=step)
-    a = g.exact(context, "prior.from_context", "sum", a, step=step)
-    for i in range(cfg.prior_blocks):
-        a = g.exact_block(a, f"prior.blocks.{i}")
-    # A position of the 2x2 cells codes one quarter of the channels in a step: only those.
-    cells = g.op("SpaceToDepth", a, blocksize=2)
-    cells = g.op("Reshape", cells, g.constant(np.array([4, cfg.W, -1])))
-    phases = g.op("Gather", g.constant(np.array(STEP_PHASES)), step, axis=0)
-    cells = g.op("Gather", cells, phases, axis=0)
-    for name in ("mean", "scale"):
-        out = g.exact_quarters(cells, f"prior.{name}")
-        g.output(out, name, TensorProto.FLOAT, [4, cfg.M // 4, "n"])
-
-
 def synthesis(g: Graph, cfg: Config) -> None:
     """y_hat (1,M,h,w) in natural units -> x_hat uint8 (1,3,16h,16w)."""
     y_hat = g.input("y_hat", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
@@ -272,9 +252,9 @@ def synthesis(g: Graph, cfg: Config) -> None:
     if cfg.has_g_s:
         x_hat = g.op("Add", x_hat, _synthesis_network(g, cfg, y_hat))
     x_hat = g.op("Add", x_hat, filter_graph(g, cfg, x_hat))
-    x_hat = g.op("Add", g.op("Mul", x_hat, g.scalar(64.0)), g.scalar(128.0))
-    x_hat = g.op("Round", g.clip(x_hat, 0.0, 255.0))
-    x_hat = g.op("Cast", x_hat, to=TensorProto.UINT8)
+    # One pass over the pixels: times 64, plus 128, rounded half to even, clipped to 0..255.
+    level = (g.scalar(1 / 64), g.constant(np.array(128, np.uint8)))
+    x_hat = g.op("QuantizeLinear", x_hat, *level)
     g.output(x_hat, "x_hat", TensorProto.UINT8, [1, 3, "H", "W"])
 
 

@@ -22,7 +22,7 @@ from aecodec.quantise import STRENGTH
 from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import open_pictures, open_tiles
 from aecodec.training.model import Codec
-from aecodec.training.stages import fit_symbols
+from aecodec.training.stages import choose_points, fit_symbols
 from aecodec.training.synthesis import PARTS
 from aecodec.training.train import FIT_BATCHES, validate
 
@@ -56,6 +56,8 @@ def judge(model: Codec, cfg: TrainConfig, precision: torch.dtype) -> dict[str, A
     """Count the symbols of training crops, then score the model on the validation pictures."""
     tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
     with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        if not model.prior.source.scale:  # trained in floating point to the end
+            choose_points(model, tiles, cfg)
         for _ in range(FITS):
             fit_symbols(model, tiles, cfg, 4 * FIT_BATCHES)
         return validate(model, open_pictures(Path(cfg.valid)), torch.device("cpu"))

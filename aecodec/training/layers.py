@@ -1,6 +1,6 @@
-"""Layers: floating-point blocks of the transforms, and the exact layers of the prior.
+"""Layers: floating-point blocks of the transforms, and the exact layers of h_s and prior.
 
-An exact layer is a 1x1 or depthwise 3x3 convolution whose weights and activations are
+An exact layer is a 1x1 or depthwise convolution whose weights and activations are
 integers in the released file: see `fake_fixed` and docs/determinism.md.
 """
 
@@ -36,17 +36,18 @@ class Pointwise(nn.Module):
 
 
 class Depthwise(nn.Module):
-    """Depthwise 3x3 convolution, zero padding, starting near the identity."""
+    """Depthwise convolution (side `k`, odd), zero padding, starting near the identity."""
 
-    def __init__(self, c: int) -> None:
+    def __init__(self, c: int, k: int = 3) -> None:
         super().__init__()
-        weight = torch.randn(c, 1, 3, 3) * 0.15
-        weight[:, :, 1, 1] += 0.7
+        weight = torch.randn(c, 1, k, k) * (0.45 / k)
+        weight[:, :, k // 2, k // 2] += 0.7
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(c))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, padding=1, groups=self.weight.shape[0])
+        c, *_, k = self.weight.shape
+        return F.conv2d(x, self.weight, self.bias, padding=k // 2, groups=c)
 
 
 class Block(nn.Module):
@@ -113,7 +114,7 @@ class Exact(nn.Module):
         if w.dim() == 2:
             out = F.conv2d(x, w[:, :, None, None], b)
         else:
-            out = F.conv2d(x, w, b, padding=1, groups=w.shape[0])
+            out = F.conv2d(x, w, b, padding=w.shape[-1] // 2, groups=w.shape[0])
         grid = float(self.grid)
         return out + (torch.floor(out * grid + 0.5) / grid - out).detach()
 

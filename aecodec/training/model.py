@@ -21,7 +21,7 @@ by the step size (``gain``), by learned vectors, and as a shift of the scale ind
 
 The linear path starts as the principal components of 16x16 blocks, luma and chroma apart, so
 that step 0 is already a transform codec. Everything from z_hat to (mean, scale index) uses
-only layers that `aecodec.prior` can run exactly in integers: 1x1 and depthwise 3x3
+only layers that `aecodec.prior` can run exactly in integers: 1x1 and depthwise
 convolutions, clipped ReLU, clipped residual sums. Activations there live in [-16, 16) on a
 grid of 1/64, which is -1024..1023 as integers.
 """
@@ -37,6 +37,7 @@ from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
 from aecodec.training.config import Config
+from aecodec.training.eight import EightBlock, Point, convolve
 from aecodec.training.filter import Filter
 from aecodec.training.lapped import lap, lapped_matrix
 from aecodec.training.layers import (
@@ -145,17 +146,31 @@ class Prior(nn.Module):
 
     def __init__(self, cfg: Config) -> None:
         super().__init__()
-        self.from_context = nn.ModuleList(
-            [Exact(Pointwise(cfg.M + 4, cfg.W), "sum") for _ in range(4)]
+        self.source = Point()
+        self.enter = nn.ModuleList([Pointwise(cfg.M + 4 + cfg.W, cfg.W) for _ in range(4)])
+        self.entered = Point()
+        self.blocks = nn.ModuleList(
+            [EightBlock(cfg.W, cfg.prior_kernel) for _ in range(cfg.prior_blocks)]
         )
-        self.from_common = nn.ModuleList([Exact(Pointwise(cfg.W, cfg.W), "sum") for _ in range(4)])
-        self.blocks = nn.Sequential(*[ExactBlock(cfg.W) for _ in range(cfg.prior_blocks)])
         self.mean = Exact(Pointwise(cfg.W, cfg.M, 0.1), "out", MEAN_GRID)
         self.scale = Exact(Pointwise(cfg.W, cfg.M, 0.1), "out", SCALE_GRID)
 
+    def stream(self) -> list[Point]:
+        """The points of the residual stream, which have one scale."""
+        parts = [self.entered]
+        for block in self.blocks:
+            assert isinstance(block, EightBlock)
+            parts += block.stream()
+        return parts
+
     def forward(self, step: int, context: Tensor, common: Tensor) -> tuple[Tensor, Tensor]:
-        a = self.from_context[step](context, self.from_common[step](common))
-        a = self.blocks(a)
+        a, point = self.source(torch.cat([context, common], 1)), self.source
+        adaptor = self.enter[step]
+        assert isinstance(adaptor, Pointwise)
+        a, point = self.entered(convolve(adaptor, a, point)), self.entered
+        for block in self.blocks:
+            assert isinstance(block, EightBlock)
+            a, point = block(a, point), block.sum2
         return self.mean(a), self.scale(a)
 
 

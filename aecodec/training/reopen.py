@@ -22,10 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aecodec.training.config import Config, TrainConfig
+from aecodec.training.eight import EightBlock, points
 from aecodec.training.filter import LEVELS, Filter
 from aecodec.training.graphs import STORE
 from aecodec.training.layers import GRID, Exact
-from aecodec.training.model import Codec
+from aecodec.training.model import Codec, Prior
 from aecodec.training.symbols import BINS, SCALE_LEVELS, gaussian_bins
 
 Array = npt.NDArray[Any]
@@ -65,6 +66,30 @@ def filter_state(stored: dict[str, Array], filter_: Filter) -> dict[str, Array]:
     return out
 
 
+def prior_state(stored: dict[str, Array], prior: Prior) -> dict[str, Array]:
+    """State of the prior's 8-bit layers and points; names with their prefix."""
+
+    def layer(name: str, source: float) -> dict[str, Array]:
+        weight, bias = stored[f"{name}.weight"], stored[f"{name}.bias"]
+        scale = stored[f"{name}.weight_scale"].astype(np.float64)
+        shape = (*scale.shape, *(1,) * (weight.ndim - scale.ndim))
+        return {"weight": weight * scale.reshape(shape), "bias": bias * scale * source}
+
+    scales = dict(zip(points(prior), stored["prior.points"], strict=True))
+    out: dict[str, Array] = {}
+    for part, stack in layer("prior.enter", scales[prior.source]).items():
+        out |= {f"prior.enter.{step}.{part}": array for step, array in enumerate(stack)}
+    source = prior.entered
+    for i, block in enumerate(prior.blocks):
+        assert isinstance(block, EightBlock)
+        for name, _, reads in block.layers(source):
+            path = f"prior.blocks.{i}.{name}"
+            out |= {f"{path}.conv.{k}": v for k, v in layer(path, scales[reads]).items()}
+        source = block.sum2
+    names = {module: name for name, module in prior.named_modules()}
+    return out | {f"prior.{names[point]}.scale": np.array(v) for point, v in scales.items()}
+
+
 def correction(frequencies: Array, sizes: Array) -> Array:
     """Corrections of the symbols' bits (levels, BINS), from the frozen tables of y."""
     share = np.zeros((SCALE_LEVELS, BINS))
@@ -86,10 +111,7 @@ def correction(frequencies: Array, sizes: Array) -> Array:
 def state_of(stored: dict[str, Array], model: Codec) -> dict[str, Tensor]:
     """The state of `model` that a released file holds."""
     out: dict[str, Array] = {}
-    for group in ("from_context", "from_common"):
-        for part in ("weight", "bias", "multiplier"):
-            for step, array in enumerate(stored[f"prior.{group}.{part}"]):
-                stored[f"prior.{group}.{step}.{part}"] = array
+    out |= prior_state(stored, model.prior)
     for name, module in model.named_modules():
         if isinstance(module, Exact):
             parts = {part: stored[f"{name}.{part}"] for part in ("weight", "bias", "multiplier")}

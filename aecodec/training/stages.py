@@ -6,21 +6,59 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from aecodec.training.config import TrainConfig
 from aecodec.training.data import Pixels, sample_batch
+from aecodec.training.eight import choose, points
 from aecodec.training.model import Codec
 from aecodec.training.symbols import Tally
 
+WATCHED = 6  # batches from which the prior's 8-bit scales are chosen
+
 
 def load_start(model: Codec, path: Path) -> None:
-    """Weights to start from; blocks of the filter beyond the file's start as identities."""
+    """Weights to start from; what the model has more of leaves their function as it is.
+
+    That is: more blocks of the filter start as identities, larger kernels with zeros outside.
+    Raises ValueError for a file with other parts than the model's.
+    """
     state = load_file(path)
     for name in ("filter.low", "filter.high"):  # ranges are watched anew, see `watch`
         if name in state and state[name].shape != model.get_buffer(name).shape:
             del state[name]
-    model.load_state_dict(state, strict=False)
+    for name, p in model.named_parameters():
+        if name.endswith(".dw.conv.weight") and name in state:
+            margin = (p.shape[-1] - state[name].shape[-1]) // 2
+            state[name] = F.pad(state[name], (margin,) * 4)
+    unknown = model.load_state_dict(state, strict=False).unexpected_keys
+    if unknown:
+        raise ValueError(f"{path}: not weights of this model: {', '.join(unknown[:3])} ...")
+
+
+@torch.no_grad()
+def choose_points(model: Codec, tiles: Pixels, cfg: TrainConfig) -> None:
+    """Put the prior into 8 bits: the scales of its points from how `model` codes some crops."""
+    seen = points(model.prior)
+    for point in seen:
+        point.seen = []
+    model.eval()
+    for i in range(WATCHED):
+        _code_crops(model, tiles, cfg, [cfg.seed, 78, i])
+    model.train()
+    stream = model.prior.stream()
+    for group in (stream, *([point] for point in seen if point not in stream)):
+        choose(group)
+
+
+def _code_crops(model: Codec, tiles: Pixels, cfg: TrainConfig, seed: list[int]) -> None:
+    """Code a batch of crops at random qualities, for what is seen meanwhile."""
+    rng, device = np.random.default_rng(seed), model.s.device
+    x, grey = sample_batch(tiles, rng, cfg.batch, cfg.crop, cfg.grey_share)
+    x = x.to(device).contiguous(memory_format=torch.channels_last)
+    quality = torch.from_numpy(rng.random(len(x), np.float32) * 100).to(device)
+    model.coded_latent(x, quality, grey.to(device))
 
 
 def freeze_analysis(model: Codec) -> None:
@@ -45,15 +83,10 @@ def freeze_synthesis(model: Codec) -> None:
 @torch.no_grad()
 def fit_symbols(model: Codec, tiles: Pixels, cfg: TrainConfig, batches: int) -> None:
     """Count how `model` codes training crops, and set its corrections and offsets from that."""
-    device = model.s.device
     before, model.hard, model.tally = model.hard, True, Tally()
     model.eval()
     for i in range(batches):
-        rng = np.random.default_rng([cfg.seed, 77, i])
-        x, grey = sample_batch(tiles, rng, cfg.batch, cfg.crop, cfg.grey_share)
-        x = x.to(device).contiguous(memory_format=torch.channels_last)
-        quality = torch.from_numpy(rng.random(len(x), np.float32) * 100).to(device)
-        model(x, quality, grey.to(device))
+        _code_crops(model, tiles, cfg, [cfg.seed, 77, i])
     model.tally.fit(model.symbols)
     model.hard, model.tally = before, None
     model.train()

@@ -103,8 +103,7 @@ def distortion(model: Codec, batch: Pool) -> Tensor:
 def watch(model: Codec, pool: Pool, cfg: TrainConfig) -> None:
     """Set the filter's 8-bit ranges from what its activations are on part of the pool."""
     model.filter.quantised, model.filter.watching = False, True
-    model.filter.low.zero_()
-    model.filter.high.zero_()
+    model.filter.seen = [0] * len(model.filter.low)
     for _, batch in zip(range(WATCHED), batches(pool, cfg, 0), strict=False):
         distortion(model, batch)
     model.filter.quantised, model.filter.watching = True, False

@@ -29,7 +29,13 @@ from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import Pixels, block_components, open_pictures, open_tiles, sample_batch
 from aecodec.training.loss import Loss, psnr, rate_distortion
 from aecodec.training.model import Codec
-from aecodec.training.stages import fit_symbols, freeze_analysis, freeze_synthesis, load_start
+from aecodec.training.stages import (
+    choose_points,
+    fit_symbols,
+    freeze_analysis,
+    freeze_synthesis,
+    load_start,
+)
 
 # Last layers, whose output goes straight into pixels or latents. Beside the linear path the
 # networks have a weak signal at first: what moves every direction alike (Muon) or moves these
@@ -142,6 +148,8 @@ class Run:
         self.model = new_model(cfg, self.tiles).to(memory_format=torch.channels_last)
         self.model.set_quantised(cfg.quantised)
         self.model.deadzone, self.model.hard = cfg.deadzone, cfg.hard
+        if cfg.eight_bit_prior and not self.model.prior.source.scale:
+            choose_points(self.model, self.tiles, cfg)
         if cfg.freeze_analysis:
             freeze_analysis(self.model)
         if cfg.freeze_synthesis:

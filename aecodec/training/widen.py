@@ -59,7 +59,7 @@ def widen(weights: dict[str, Tensor], model: Codec, tiles: Pixels) -> None:
         alike = anchors[:, -ALIKE:].mean(1, keepdim=True)
         return torch.cat([anchors, alike.expand(-1, new - old)], 1)
 
-    def columns(matrix: Tensor) -> Tensor:  # the prior's planes of positions stay last
+    def columns(matrix: Tensor) -> Tensor:  # what else enters the prior stays behind
         added = torch.zeros(len(matrix), new - old)
         return torch.cat([matrix[:, :old], added, matrix[:, old:]], 1)
 
@@ -73,7 +73,7 @@ def widen(weights: dict[str, Tensor], model: Codec, tiles: Pixels) -> None:
         "h_a.stem.weight": columns(weights["h_a.stem.weight"]),
     }
     for k in range(4):
-        name = f"prior.from_context.{k}.conv.weight"
+        name = f"prior.enter.{k}.weight"
         added[name] = columns(weights[name])
     for part, bias in (("mean", torch.zeros_like(s)), ("scale", torch.log(deviation / s))):
         weight = weights[f"prior.{part}.conv.weight"]

@@ -1,0 +1,90 @@
+"""ONNX graph of the prior, in 8-bit products (see `aecodec.training.eight`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto
+
+from aecodec.prior import STEP_PHASES
+from aecodec.training.config import Config
+from aecodec.training.filter_graph import CONTRIB
+from aecodec.training.layers import GRID
+
+if TYPE_CHECKING:
+    from aecodec.training.graphs import Graph
+
+POINTS = "prior.points"  # scale of each point, in the order of `aecodec.training.eight.points`
+BLOCK_POINTS = 7
+Point = tuple[str, str]  # names of scale and zero point
+
+
+def prior(g: Graph, cfg: Config) -> None:
+    """One step: context (1,M+4,h,w), common (1,W,h,w) -> integer means and scale indices.
+
+    Outputs (4,M/4,n): of the elements that the step codes, quarter by quarter, n = h/2 * w/2.
+    """
+    step = g.input("step", TensorProto.INT64, [])
+    context = g.input("context", TensorProto.FLOAT, [1, cfg.M + 4, "h", "w"])
+    common = g.input("common", TensorProto.FLOAT, [1, cfg.W, "h", "w"])
+    a = _network(g, cfg, g.op("Concat", context, common, axis=1), step)
+    # A position of the 2x2 cells codes one quarter of the channels in a step: only those.
+    cells = g.op("SpaceToDepth", a, blocksize=2)
+    cells = g.op("Reshape", cells, g.constant(np.array([4, cfg.W, -1])))
+    phases = g.op("Gather", g.constant(np.array(STEP_PHASES)), step, axis=0)
+    cells = g.op("Gather", cells, phases, axis=0)
+    for name in ("mean", "scale"):
+        out = g.exact_quarters(cells, f"prior.{name}")
+        g.output(out, name, TensorProto.FLOAT, [4, cfg.M // 4, "n"])
+
+
+def _network(g: Graph, cfg: Config, a: str, step: str) -> str:
+    """Integers in 1/64 to integers in 1/64, through 8 bits."""
+    scales = g.store[POINTS]
+    zeros = [_zero_point(i) for i in range(len(scales))]
+    points = [
+        (g.constant(np.array(scale, np.float32)), g.constant(np.array(zero, np.uint8)))
+        for scale, zero in zip(scales, zeros, strict=True)
+    ]
+    ends = [  # of the integers in 1/64 on both sides
+        (g.constant(np.array(scales[i] * GRID, np.float32)), points[i][1]) for i in (0, -1)
+    ]
+    a = g.op("QuantizeLinear", a, *ends[0])
+    a = _convolve(g, a, "prior.enter", points[0], points[1], step)
+    at = 1  # the point of a
+    for i in range(cfg.prior_blocks):
+        a = _block(g, a, f"prior.blocks.{i}", points[at : at + BLOCK_POINTS + 1])
+        at += BLOCK_POINTS
+    return g.op("DequantizeLinear", a, *ends[1])
+
+
+def _zero_point(point: int) -> int:
+    """0 behind a ReLU (the first and fifth point of a block), else 128."""
+    return 0 if point >= 2 and (point - 2) % BLOCK_POINTS in (0, 4) else 128
+
+
+def _block(g: Graph, a: str, name: str, points: list[Point]) -> str:
+    source, w1, dw, w2, sum1, w3, w4, sum2 = points
+    b = _convolve(g, a, f"{name}.w1", source, w1)
+    b = _convolve(g, b, f"{name}.dw", w1, dw)
+    b = _convolve(g, b, f"{name}.w2", dw, w2)
+    a = g.op("QLinearAdd", a, *source, b, *w2, *sum1, domain=CONTRIB)
+    b = _convolve(g, _convolve(g, a, f"{name}.w3", sum1, w3), f"{name}.w4", w3, w4)
+    return g.op("QLinearAdd", a, *sum1, b, *w4, *sum2, domain=CONTRIB)
+
+
+def _convolve(g: Graph, a: str, name: str, source: Point, target: Point, step: str = "") -> str:
+    """1x1 or depthwise convolution; with `step`, the step's tensors of a stack of four."""
+    shape = g.store[f"{name}.weight"].shape
+    rows = shape[1] if step else shape[0]
+    depthwise = len(shape) == 4
+    side = shape[-1] if depthwise else 1
+    weight = g.raw(f"{name}.weight", shape if depthwise else (*shape, 1, 1))
+    scale, bias = g.raw(f"{name}.weight_scale"), g.raw(f"{name}.bias")
+    if step:
+        weight, scale, bias = (g.op("Gather", t, step, axis=0) for t in (weight, scale, bias))
+    zeros = g.constant(np.zeros(rows, np.int8))
+    return g.op("QLinearConv", a, *source, weight, scale, zeros, *target, bias,
+                kernel_shape=[side] * 2, pads=[side // 2] * 4,
+                group=rows if depthwise else 1)  # fmt: skip
