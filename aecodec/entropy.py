@@ -49,6 +49,14 @@ class TableSet:
         return np.concatenate([[0], np.cumsum(self.sizes.astype(np.int64))])
 
     @functools.cached_property
+    def radii(self) -> npt.NDArray[np.int32]:
+        """(T,) `radius` of every table, 0 for the certain zero."""
+        radii = (self.sizes.astype(np.int32) - 1) // 2
+        if self.skip_first:
+            radii[0] = 0
+        return radii
+
+    @functools.cached_property
     def _models(self) -> dict[int, object]:
         return {}
 
@@ -163,24 +171,22 @@ class SymbolDecoder:
         """Symbols (n,) for tables index (n,). Raises FormatError for impossible payloads."""
         order, counts = _groups(index, tables)
         values = np.zeros(len(index), np.int32)
-        escapes: list[tuple[npt.NDArray[np.intp], int]] = []
-        start = 0
+        stops = np.cumsum(counts)
+        groups = [
+            (int(table), int(stops[table] - counts[table]), int(stops[table]))
+            for table in np.flatnonzero(counts)
+            if table or not tables.skip_first
+        ]
         try:
-            for table in np.flatnonzero(counts):
-                stop = start + int(counts[table])
-                if not (table == 0 and tables.skip_first):
-                    radius = tables.radius(int(table))
-                    group = self._coder.decode(tables.model(int(table)), stop - start) - radius
-                    values[start:stop] = group
-                    if tables.is_open(int(table)):
-                        at = np.flatnonzero(group > radius)
-                        if at.size:
-                            escapes.append((at + start, radius))
-                start = stop
-            for at, radius in escapes:
-                far = self._coder.decode(_ESCAPE, len(at))
-                magnitude = (far >> 1) + radius + 1
-                values[at] = np.where(far & 1, -magnitude, magnitude)
+            for table, start, stop in groups:
+                values[start:stop] = self._coder.decode(tables.model(table), stop - start)
+            radius = np.repeat(tables.radii, counts)
+            values -= radius
+            escaped = np.flatnonzero(values > radius)
+            if escaped.size:
+                far = self._coder.decode(_ESCAPE, len(escaped))
+                magnitude = (far >> 1) + radius[escaped] + 1
+                values[escaped] = np.where(far & 1, -magnitude, magnitude)
         except (AssertionError, ValueError) as error:
             raise FormatError(
                 "the payload is not one that the encoder could have written"

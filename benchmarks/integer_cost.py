@@ -3,7 +3,8 @@
     python benchmarks/integer_cost.py RUN_FOLDER VALIDATION_FOLDER
 
 Estimated bits and PSNR at six qualities, as the trainer validates. "integer" is what the exported
-model computes: integer weights and activations, means in 1/16 of a step, 64 scale levels.
+model computes: 8-bit products, integer weights and activations, means in 1/16 of a step, 64 scale
+levels. `python -m aecodec.training.reopen weights/ID RUN_FOLDER` makes the folder of a release.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from safetensors.torch import load_file
 
 from aecodec.bench.bd import delta
 from aecodec.bench.curves import Curve
+from aecodec.quantise import STRENGTH
+from aecodec.training.config import Config
 from aecodec.training.data import open_pictures
-from aecodec.training.model import Codec, Config
+from aecodec.training.eight import points
+from aecodec.training.model import Codec
 from aecodec.training.train import validate
 
 
@@ -27,15 +31,23 @@ def load(run: Path) -> Codec:
     meta = json.loads((run / "best.json").read_text())
     model = Codec(Config(**meta["config"]["model"]))
     model.load_state_dict(load_file(run / "best.safetensors"))
+    model.deadzone, model.hard = STRENGTH, True
+    model.filter.quantised = bool(model.filter.high.any())
     return model.eval()
 
 
 def measure(model: Codec, pictures: list[torch.Tensor], quantised: bool) -> Curve:
     """Mean curve over the pictures."""
     model.set_quantised(quantised)
-    points = validate(model, pictures, torch.device("cpu"))["points"]
+    scales = [point.scale.clone() for point in points(model.prior)]
+    if not quantised:
+        for point in points(model.prior):
+            point.scale.zero_()
+    found = validate(model, pictures, torch.device("cpu"))["points"]
+    for point, scale in zip(points(model.prior), scales, strict=True):
+        point.scale.copy_(scale)
     name = "integer" if quantised else "float"
-    qualities, bpp, psnr = zip(*points, strict=True)
+    qualities, bpp, psnr = zip(*found, strict=True)
     return Curve(name, name, bpp, psnr, qualities=qualities)
 
 
