@@ -62,7 +62,7 @@ class TableSet:
 
     def radius(self, table: int) -> int:
         """Largest absolute value that table can code without an escape."""
-        return (int(self.sizes[table]) - 1) // 2
+        return int(self.radii[table])
 
     def is_open(self, table: int) -> bool:
         """Whether the table has an escape entry."""
@@ -96,11 +96,20 @@ class TableSet:
         return total
 
 
-def _groups(index: Ints, tables: TableSet) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
-    """Stable order of the elements by table, and how many each table has."""
-    narrow = index.astype(np.uint8 if len(tables.sizes) <= 256 else np.uint16)
-    order = np.argsort(narrow, kind="stable")  # a radix sort for such types
-    return order, np.bincount(index, minlength=len(tables.sizes)).astype(np.int64)
+class _Groups:
+    """Elements in order of their tables."""
+
+    def __init__(self, index: Ints, tables: TableSet) -> None:
+        narrow = index.astype(np.uint8 if len(tables.sizes) <= 256 else np.uint16)
+        self.order = np.argsort(narrow, kind="stable")  # a radix sort for such types
+        self.counts = np.bincount(index, minlength=len(tables.sizes))
+        stops = np.cumsum(self.counts)
+        # Table, start and stop of each group that is coded.
+        self.coded = [
+            (int(table), int(stops[table] - self.counts[table]), int(stops[table]))
+            for table in np.flatnonzero(self.counts)
+            if table or not tables.skip_first
+        ]
 
 
 class SymbolEncoder:
@@ -116,24 +125,19 @@ class SymbolEncoder:
         """
         if symbols.size and int(np.abs(symbols).max()) > SYMBOL_LIMIT:
             raise OverflowError("symbol out of range")
-        order, counts = _groups(index, tables)
-        values = symbols[order].astype(np.int32)
+        groups = _Groups(index, tables)
+        values = symbols[groups.order].astype(np.int32)
         escaped: list[npt.NDArray[np.int32]] = []
-        start = 0
-        for table in np.flatnonzero(counts):
-            group = values[start : start + counts[table]]
-            start += int(counts[table])
-            if table == 0 and tables.skip_first:
-                continue
-            radius = tables.radius(int(table))
+        for table, start, stop in groups.coded:
+            group, radius = values[start:stop], tables.radius(table)
             coded = group + radius
-            if tables.is_open(int(table)):
+            if tables.is_open(table):
                 outside = np.abs(group) > radius
                 if outside.any():
                     far = group[outside]
                     escaped.append((np.abs(far) - radius - 1) * 2 + (far < 0))
                     coded[outside] = 2 * radius + 1
-            self._coder.encode(coded, tables.model(int(table)))
+            self._coder.encode(coded, tables.model(table))
         if escaped:
             self._coder.encode(np.concatenate(escaped).astype(np.int32), _ESCAPE)
 
@@ -169,18 +173,12 @@ class SymbolDecoder:
 
     def get(self, index: Ints, tables: TableSet) -> npt.NDArray[np.int32]:
         """Symbols (n,) for tables index (n,). Raises FormatError for impossible payloads."""
-        order, counts = _groups(index, tables)
+        groups = _Groups(index, tables)
         values = np.zeros(len(index), np.int32)
-        stops = np.cumsum(counts)
-        groups = [
-            (int(table), int(stops[table] - counts[table]), int(stops[table]))
-            for table in np.flatnonzero(counts)
-            if table or not tables.skip_first
-        ]
         try:
-            for table, start, stop in groups:
+            for table, start, stop in groups.coded:
                 values[start:stop] = self._coder.decode(tables.model(table), stop - start)
-            radius = np.repeat(tables.radii, counts)
+            radius = np.repeat(tables.radii, groups.counts)
             values -= radius
             escaped = np.flatnonzero(values > radius)
             if escaped.size:
@@ -192,5 +190,5 @@ class SymbolDecoder:
                 "the payload is not one that the encoder could have written"
             ) from error
         out = np.empty_like(values)
-        out[order] = values
+        out[groups.order] = values
         return out

@@ -26,26 +26,23 @@ from aecodec.training.model import Codec
 from aecodec.training.train import validate
 
 
-def load(run: Path) -> Codec:
-    """The best weights of a run, in evaluation mode."""
+def load(run: Path, quantised: bool) -> Codec:
+    """The best weights of a run, in evaluation mode, with the released encoder's choices."""
     meta = json.loads((run / "best.json").read_text())
     model = Codec(Config(**meta["config"]["model"]))
     model.load_state_dict(load_file(run / "best.safetensors"))
+    model.set_quantised(quantised)
+    if not quantised:
+        for point in points(model.prior):
+            point.scale.zero_()
     model.deadzone, model.hard = STRENGTH, True
     model.filter.quantised = bool(model.filter.high.any())
     return model.eval()
 
 
-def measure(model: Codec, pictures: list[torch.Tensor], quantised: bool) -> Curve:
+def measure(run: Path, pictures: list[torch.Tensor], quantised: bool) -> Curve:
     """Mean curve over the pictures."""
-    model.set_quantised(quantised)
-    scales = [point.scale.clone() for point in points(model.prior)]
-    if not quantised:
-        for point in points(model.prior):
-            point.scale.zero_()
-    found = validate(model, pictures, torch.device("cpu"))["points"]
-    for point, scale in zip(points(model.prior), scales, strict=True):
-        point.scale.copy_(scale)
+    found = validate(load(run, quantised), pictures, torch.device("cpu"))["points"]
     name = "integer" if quantised else "float"
     qualities, bpp, psnr = zip(*found, strict=True)
     return Curve(name, name, bpp, psnr, qualities=qualities)
@@ -65,8 +62,7 @@ def main(run: Path, folder: Path, count: int, crop: int) -> None:
             p[:, top : top + crop, left : left + crop]
             for p, (top, left) in zip(pictures, middle, strict=True)
         ]
-    model = load(run)
-    floating, integer = (measure(model, pictures, quantised) for quantised in (False, True))
+    floating, integer = (measure(run, pictures, quantised) for quantised in (False, True))
     click.echo(f"{len(pictures)} pictures\nquality    float bpp    dB    integer bpp    dB")
     for q, a, b, c, d in zip(
         floating.qualities, floating.bpp, floating.psnr, integer.bpp, integer.psnr, strict=True

@@ -18,6 +18,7 @@ goes on with what is missing in its folder.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import json
 import os
 import statistics
@@ -38,6 +39,7 @@ from aecodec.bench import codecs, pictures, provenance
 COMPRESSAI = ("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean", "cheng2020-anchor")
 SIZES = {"0.4": (768, 512), "2": (1632, 1224), "12": (4000, 3000)}
 QUALITY = 50
+KEY = ("codec", "megapixels", "threads", "repeats", "version")  # what a row is the figures of
 MODES = ("warm", "cold-encode", "cold-decode")
 
 Call = Callable[[], object]
@@ -189,9 +191,7 @@ def jobs(names: list[str], sizes: list[str], threads: list[int], repeats: int) -
 def run_job(job: Job, folder: Path, limit: float) -> dict[str, Any]:
     """Warm and cold figures of one codec, size and number of threads."""
     picture, file = folder / f"{job.megapixels}.ppm", folder / f"{job.codec}.file"
-    row: dict[str, Any] = {
-        k: getattr(job, k) for k in ("codec", "megapixels", "threads", "repeats")
-    }
+    row: dict[str, Any] = {k: v for k, v in asdict(job).items() if k in KEY}
     for mode in MODES:
         placed = {**asdict(job), "picture": str(picture), "file": str(file), "mode": mode}
         found = measure(Job(**placed), limit)
@@ -204,11 +204,18 @@ def run_job(job: Job, folder: Path, limit: float) -> dict[str, Any]:
     return row
 
 
-def measured(file: Path) -> dict[tuple[str, str, int], dict[str, Any]]:
-    """The rows of an earlier run that was stopped, by codec, size and number of threads."""
+def version(name: str) -> str:
+    """Version of a codec's library; rows of another one are not reused."""
+    if name in COMPRESSAI:
+        return f"compressai {importlib.metadata.version('compressai')}"
+    return codecs.REGISTRY[name].version()
+
+
+def measured(file: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Rows of earlier runs by what they measured, but for those that failed."""
     lines = file.read_text("utf-8").splitlines() if file.exists() else []
     rows = [json.loads(line) for line in lines if line.endswith("}")]
-    return {(row["codec"], row["megapixels"], row["threads"]): row for row in rows}
+    return {tuple(row.get(k) for k in KEY): row for row in rows if "error" not in row}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -272,17 +279,20 @@ def main(
     before = measured(output / "speed.jsonl")
     with (
         tempfile.TemporaryDirectory(prefix="aecodec-speed-") as folder,
-        (output / "speed.jsonl").open("w", encoding="utf-8") as stream,
+        (output / "speed.jsonl").open("a", encoding="utf-8") as stream,
     ):
         for size in sizes:
             mosaic([s.path for s in sources], SIZES[size]).save(Path(folder, f"{size}.ppm"))
         todo = list(jobs(names, sizes, [int(count) for count in threads], repeats))
         with click.progressbar(todo, label="speed", show_pos=True) as bar:
             for job in bar:
-                done = before.get((job.codec, job.megapixels, job.threads))
-                rows.append(done or run_job(job, Path(folder), limit))
-                stream.write(json.dumps(rows[-1]) + "\n")
-                stream.flush()
+                known = asdict(job) | {"version": version(job.codec)}
+                row = before.get(tuple(known[k] for k in KEY))
+                if row is None:
+                    row = run_job(job, Path(folder), limit) | {"version": known["version"]}
+                    stream.write(json.dumps(row) + "\n")
+                    stream.flush()
+                rows.append(row)
     described = provenance.describe({}, {"quality": QUALITY, "repeats": repeats})
     provenance.write(output / "run.json", described)
     text = (

@@ -251,3 +251,37 @@ def test_speed_measures_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert row["cold_decode_s"] > 0
     assert row["peak_mib"] > 1
     assert "error" in module.run_job(module.Job("nonsense", "0.4", 1, 1), tmp_path, 60.0)
+
+
+@in_checkout
+def test_speed_goes_on_with_what_is_missing(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+    from PIL import Image
+
+    module = script("speed")
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "a.png")
+    file = tmp_path / "out" / "speed.jsonl"
+
+    def run(*options: str) -> list[str]:
+        given = [
+            str(tmp_path / "a.png"),
+            "-o",
+            str(file.parent),
+            "--sizes",
+            "0.4",
+            "--repeats",
+            "1",
+        ]
+        done = CliRunner().invoke(module.main, [*given, "--codecs", "jpeg", *options])
+        assert done.exit_code == 0, done.output
+        return file.read_text().splitlines()
+
+    first = run("--threads", "1")
+    assert len(first) == 1
+    assert run("--threads", "1,2")[0] == first[0]
+    both = run("--threads", "2")
+    assert len(both) == 2  # what another run measured stays
+    row = json.loads(first[0])
+    spoilt = [row | {"version": "older"}, row | {"error": "took longer than 5 s"}]
+    file.write_text("".join(json.dumps(each) + "\n" for each in spoilt))
+    assert len(run("--threads", "1")) == 3  # neither is taken for a measurement of today

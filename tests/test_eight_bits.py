@@ -17,7 +17,8 @@ from oracle import IntegerNetworks  # noqa: E402
 from aecodec.torch_networks import TorchNetworks  # noqa: E402
 from aecodec.training import export  # noqa: E402
 from aecodec.training.config import Config  # noqa: E402
-from aecodec.training.eight import WEIGHT_MAX, Point, choose, points, whole_rows  # noqa: E402
+from aecodec.training.eight import Point, choose, points  # noqa: E402
+from aecodec.training.layers import WEIGHT_MAX, whole_weights  # noqa: E402
 from aecodec.training.model import MEAN_GRID, SCALE_GRID, Codec  # noqa: E402
 from aecodec.training.quarters import take  # noqa: E402
 from aecodec.transforms import OnnxNetworks  # noqa: E402
@@ -91,7 +92,7 @@ def test_scales_are_powers_of_two_that_fit() -> None:
 def test_weights_have_seven_bits() -> None:
     torch.manual_seed(5)
     weight = torch.randn(8, 20) * torch.logspace(-3, 1, 8)[:, None]
-    whole, scale = whole_rows(weight)
+    whole, scale = whole_weights(weight, powers=True)
     assert WEIGHT_MAX / 2 < whole.abs().amax(1).min() <= whole.abs().max() <= WEIGHT_MAX
     assert np.all(np.frexp(scale.numpy())[0] == 0.5)
     assert torch.all((whole * scale[:, None] - weight).abs() <= scale[:, None] / 2)

@@ -15,7 +15,7 @@ from aecodec.torch_networks import TorchNetworks  # noqa: E402
 from aecodec.training import export  # noqa: E402
 from aecodec.training.config import Config  # noqa: E402
 from aecodec.training.eight import points  # noqa: E402
-from aecodec.training.filter import WEIGHT_MAX, whole_weights  # noqa: E402
+from aecodec.training.layers import WEIGHT_MAX, whole_weights  # noqa: E402
 from aecodec.training.model import Codec  # noqa: E402
 from aecodec.transforms import OnnxNetworks  # noqa: E402
 from aecodec.weights import Weights  # noqa: E402

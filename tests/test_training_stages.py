@@ -139,6 +139,25 @@ def test_the_filter_alone_learns_with_more_blocks_than_it_started_from(
     assert all(name.startswith(("filter.", "q_filter.")) for name in moved)
 
 
+def test_a_start_with_smaller_kernels_computes_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    small = Codec(LINEAR)
+    wide = Codec(dataclasses.replace(LINEAR, prior_kernel=5))
+    save_file(small.state_dict(), tmp_path / "small.safetensors")
+    load_start(wide, tmp_path / "small.safetensors")
+    context, common = torch.randn(1, LINEAR.M + 4, 8, 8), torch.randn(1, LINEAR.W, 8, 8)
+    with torch.no_grad():
+        pairs = zip(small.prior(2, context, common), wide.prior(2, context, common), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
+
+
+def test_a_start_with_parts_of_another_model_is_refused(tmp_path: Path) -> None:
+    state = Codec(LINEAR).state_dict() | {"prior.former.weight": torch.zeros(2)}
+    save_file(state, tmp_path / "former.safetensors")
+    with pytest.raises(ValueError, match=r"former.*not weights of this model: prior.former"):
+        load_start(Codec(LINEAR), tmp_path / "former.safetensors")
+
+
 def test_a_synthesis_run_goes_on_where_it_stopped(started: tuple[TrainConfig, Path]) -> None:
     cfg, folder = started
     cfg = dataclasses.replace(cfg, steps=6)

@@ -21,9 +21,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aecodec.training.layers import EXACT_SUM, LIMIT, TOP, Depthwise, Pointwise
+from aecodec.training.layers import (
+    EXACT_SUM,
+    LIMIT,
+    TOP,
+    WEIGHT_MAX,
+    Depthwise,
+    Pointwise,
+    convolution,
+    per_row,
+    whole_weights,
+)
 
-WEIGHT_MAX = 63
 FINEST, COARSEST = -6, -3  # powers of two: whole numbers of the exact path's 1/64, up to +-16
 SAMPLE = 2**16  # values of an activation that are looked at
 
@@ -68,24 +77,15 @@ def choose(group: list[Point]) -> None:
         point.seen = None
 
 
-def whole_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (C,...) as whole numbers -63..63 and the power of two (C,) of each row."""
-    top = weight.detach().abs().flatten(1).amax(1).clamp_min(2.0**-20)
-    scale = 2.0 ** torch.ceil(torch.log2(top / WEIGHT_MAX))
-    return torch.round(weight / scale.view(-1, *(1,) * (weight.dim() - 1))), scale
-
-
 def convolve(conv: Pointwise | Depthwise, x: Tensor, source: Point) -> Tensor:
     """`conv` of what `source` gave, with the weights and biases of the released file."""
     w, b = conv.weight, conv.bias
     if source.scale:
-        whole, scale = whole_rows(w)
+        whole, scale = whole_weights(w, powers=True)
         unit = scale * source.scale
-        w = w + (whole * scale.view(-1, *(1,) * (w.dim() - 1)) - w).detach()
+        w = w + (whole * per_row(scale, w) - w).detach()
         b = b + (torch.round(b / unit) * unit - b).detach()
-    if w.dim() == 2:
-        return F.conv2d(x, w[:, :, None, None], b)
-    return F.conv2d(x, w, b, padding=w.shape[-1] // 2, groups=w.shape[0])
+    return convolution(x, w, b)
 
 
 class EightConv(nn.Module):

@@ -25,8 +25,8 @@ from aecodec.entropy import PRECISION
 from aecodec.prior import GAIN_SHIFT, INVERSE_SHIFT, Z_LIMIT
 from aecodec.training import graphs
 from aecodec.training.config import Config
-from aecodec.training.eight import EightBlock, Point, check_exact, points, whole_rows
-from aecodec.training.filter import LEAST_FACTOR, Filter, whole_weights
+from aecodec.training.eight import Point, check_exact, points
+from aecodec.training.filter import LEAST_FACTOR, Filter
 from aecodec.training.layers import (
     EXACT_SUM,
     GRID,
@@ -35,6 +35,7 @@ from aecodec.training.layers import (
     Exact,
     Pointwise,
     fake_fixed,
+    whole_weights,
 )
 from aecodec.training.model import (
     MEAN_GRID,
@@ -147,7 +148,7 @@ def eight_tensors(conv: Pointwise | Depthwise, source: Point) -> dict[str, Array
 
     Raises ValueError if a sum could reach 2^24 or a scale is not a power of two.
     """
-    whole, scale = whole_rows(conv.weight)
+    whole, scale = whole_weights(conv.weight, powers=True)
     bias = torch.round(conv.bias.detach().double() / (scale.double() * float(source.scale)))
     check_exact(whole, bias, source)
     return {
@@ -166,13 +167,9 @@ def prior_tensors(prior: Prior) -> dict[str, Array]:
     stack = [eight_tensors(conv, prior.source) for conv in prior.enter]
     for part in stack[0]:
         out[f"prior.enter.{part}"] = np.stack([each[part] for each in stack])
-    source = prior.entered
-    for i, block in enumerate(prior.blocks):
-        assert isinstance(block, EightBlock)
-        for name, layer, reads in block.layers(source):
-            layer_tensors = eight_tensors(layer.conv, reads)
-            out |= {f"prior.blocks.{i}.{name}.{k}": v for k, v in layer_tensors.items()}
-        source = block.sum2
+    for name, layer, source in prior.layers():
+        tensors = eight_tensors(layer.conv, source)
+        out |= {f"prior.{name}.{part}": array for part, array in tensors.items()}
     return out
 
 
@@ -192,7 +189,7 @@ def filter_tensors(filter_: Filter) -> dict[str, Array]:
         conv = filter_.get_submodule(name)
         assert isinstance(conv, nn.Conv2d)
         assert conv.bias is not None
-        whole, weight_scale = whole_weights(conv.weight.detach())
+        whole, weight_scale = whole_weights(conv.weight)
         out[f"filter.{name}.weight"] = _numpy(whole, "int8")
         out[f"filter.{name}.weight_scale"] = _numpy(weight_scale)
         bias = conv.bias.detach() / (scale[source] * weight_scale)

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WEIGHT_MAX = 63
+from aecodec.training.layers import per_row, whole_weights
+
 LEVELS = 255
 # Share of an activation's values at each end that its 8 bits cut off. More would cost; fewer
 # make the steps coarse, and a step is what runtimes may differ by (docs/determinism.md).
@@ -113,12 +114,6 @@ class Filter(nn.Module):
         if not self.quantised:
             out: Tensor = conv(a)
             return out
-        whole, scale = whole_weights(conv.weight.detach())
-        weight = conv.weight + (whole * scale[:, None, None, None] - conv.weight).detach()
+        whole, scale = whole_weights(conv.weight)
+        weight = conv.weight + (whole * per_row(scale, whole) - conv.weight).detach()
         return F.conv2d(a, weight, conv.bias, padding=1)
-
-
-def whole_weights(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (C,...) as integers -63..63 (in floating point) and the scale (C,) of each row."""
-    scale = weight.abs().flatten(1).amax(1).clamp_min(1e-8) / WEIGHT_MAX
-    return torch.round(weight / scale.view(-1, *(1,) * (weight.dim() - 1))), scale

@@ -139,16 +139,15 @@ class Graph:
         tensors = self.stored(f"{name}.weight", shape), self.stored(f"{name}.bias")
         out = self.op("Conv", x, *tensors, **more)
         out = self.op("Mul", out, self.stored(f"{name}.multiplier", (rows, 1, 1)))
+        if kind == "out":
+            return self.op("Floor", out)
+        low = 0.0 if kind == "relu" else EXACT_MIN
         if residual:
             out = self.op("Add", self.op("Floor", out), residual)
-        elif kind != "out":
-            # Before the floor, which changes nothing for whole ends: runtimes can then clip where
-            # they convolve.
-            low = 0.0 if kind == "relu" else EXACT_MIN
-            return self.op("Floor", self.clip(out, low, EXACT_MAX))
-        else:
-            return self.op("Floor", out)
-        return self.clip(out, 0.0 if kind == "relu" else EXACT_MIN, EXACT_MAX)
+            return self.clip(out, low, EXACT_MAX)
+        # Before the floor, which changes nothing for whole ends: runtimes can then clip where
+        # they convolve.
+        return self.op("Floor", self.clip(out, low, EXACT_MAX))
 
     def exact_quarters(self, cells: str, name: str) -> str:
         """Integer 1x1 convolution of what one step codes: cells (4,C,n) -> (4,M/4,n).

@@ -22,7 +22,7 @@ from aecodec.quantise import STRENGTH
 from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import open_pictures, open_tiles
 from aecodec.training.model import Codec
-from aecodec.training.stages import choose_points, fit_symbols
+from aecodec.training.stages import choose_points, fit_symbols, load_parts
 from aecodec.training.synthesis import PARTS
 from aecodec.training.train import FIT_BATCHES, validate
 
@@ -45,7 +45,7 @@ def join(cfg: TrainConfig, synthesis: Path, prior: Path | None, gain: float) -> 
     weights["log_gain.anchors"] = weights["log_gain.anchors"] + math.log(gain)
     weights["log_inverse.anchors"] = weights["log_inverse.anchors"] - math.log(gain)
     model = Codec(cfg.model)
-    model.load_state_dict(weights, strict=False)  # files from before counts and points had none
+    load_parts(model, weights, f"{synthesis} and {prior}")  # counts and points may be missing
     model.set_quantised(True)
     model.filter.quantised = bool(model.filter.high.any())
     model.deadzone, model.hard = STRENGTH, True

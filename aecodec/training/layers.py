@@ -16,11 +16,35 @@ GRID = 64  # integer units per 1.0 on the exact path
 LIMIT = 16.0  # activations of the exact path are clipped to [-LIMIT, LIMIT - 1/GRID]
 TOP = LIMIT - 1 / GRID
 EXACT_SUM = 2**24  # float32 adds integers exactly below this
+WEIGHT_MAX = 63  # of 8-bit products: a sum of two fits in 16 bits, which some processors add in
 
 
 def ste_round(x: Tensor) -> Tensor:
     """Round with the gradient of the identity (straight-through estimator)."""
     return x + (torch.round(x) - x).detach()
+
+
+def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """1x1 convolution by a matrix (out,in), or depthwise by kernels (C,1,k,k), zero padding."""
+    if weight.dim() == 2:
+        return F.conv2d(x, weight[:, :, None, None], bias)
+    return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
+
+
+def per_row(values: Tensor, weight: Tensor) -> Tensor:
+    """values (C,) in a shape that goes with weight (C,...)."""
+    return values.view(-1, *(1,) * (weight.dim() - 1))
+
+
+def whole_weights(weight: Tensor, powers: bool = False) -> tuple[Tensor, Tensor]:
+    """Weights (C,...) as integers -63..63 (in floating point) and the scale (C,) of each row.
+
+    powers: take the next larger power of two as scale.
+    """
+    scale = weight.detach().abs().flatten(1).amax(1).clamp_min(1e-8) / WEIGHT_MAX
+    if powers:
+        scale = 2.0 ** torch.ceil(torch.log2(scale))
+    return torch.round(weight.detach() / per_row(scale, weight)), scale
 
 
 class Pointwise(nn.Module):
@@ -32,7 +56,7 @@ class Pointwise(nn.Module):
         self.bias = nn.Parameter(torch.zeros(c_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
+        return convolution(x, self.weight, self.bias)
 
 
 class Depthwise(nn.Module):
@@ -46,8 +70,7 @@ class Depthwise(nn.Module):
         self.bias = nn.Parameter(torch.zeros(c))
 
     def forward(self, x: Tensor) -> Tensor:
-        c, *_, k = self.weight.shape
-        return F.conv2d(x, self.weight, self.bias, padding=k // 2, groups=c)
+        return convolution(x, self.weight, self.bias)
 
 
 class Block(nn.Module):
@@ -111,10 +134,7 @@ class Exact(nn.Module):
         shape = (-1,) + (1,) * (conv.weight.dim() - 1)
         w = conv.weight + ((w_int / scale.view(shape)).float() - conv.weight).detach()
         b = conv.bias + ((b_int / scale / GRID).float() - conv.bias).detach()
-        if w.dim() == 2:
-            out = F.conv2d(x, w[:, :, None, None], b)
-        else:
-            out = F.conv2d(x, w, b, padding=w.shape[-1] // 2, groups=w.shape[0])
+        out = convolution(x, w, b)
         grid = float(self.grid)
         return out + (torch.floor(out * grid + 0.5) / grid - out).detach()
 

@@ -22,13 +22,14 @@ by the step size (``gain``), by learned vectors, and as a shift of the scale ind
 The linear path starts as the principal components of 16x16 blocks, luma and chroma apart, so
 that step 0 is already a transform codec. Everything from z_hat to (mean, scale index) uses
 only layers that `aecodec.prior` can run exactly in integers: 1x1 and depthwise
-convolutions, clipped ReLU, clipped residual sums. Activations there live in [-16, 16) on a
-grid of 1/64, which is -1024..1023 as integers.
+convolutions, clipped ReLU, clipped residual sums. Activations there live in [-16, 16), those of
+h_s on a grid of 1/64, which is -1024..1023 as integers, those of the prior in 8 bits.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -37,7 +38,7 @@ from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
 from aecodec.training.config import Config
-from aecodec.training.eight import EightBlock, Point, convolve
+from aecodec.training.eight import EightBlock, EightConv, Point, convolve
 from aecodec.training.filter import Filter
 from aecodec.training.lapped import lap, lapped_matrix
 from aecodec.training.layers import (
@@ -162,6 +163,15 @@ class Prior(nn.Module):
             assert isinstance(block, EightBlock)
             parts += block.stream()
         return parts
+
+    def layers(self) -> Iterator[tuple[str, EightConv, Point]]:
+        """Name and convolution of every layer of the blocks, and the point that it reads."""
+        point = self.entered
+        for i, block in enumerate(self.blocks):
+            assert isinstance(block, EightBlock)
+            for name, layer, source in block.layers(point):
+                yield f"blocks.{i}.{name}", layer, source
+            point = block.sum2
 
     def forward(self, step: int, context: Tensor, common: Tensor) -> tuple[Tensor, Tensor]:
         a, point = self.source(torch.cat([context, common], 1)), self.source

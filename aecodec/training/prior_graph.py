@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
+from aecodec.eight_bits import BLOCK_POINTS
 from aecodec.prior import STEP_PHASES
 from aecodec.training.config import Config
 from aecodec.training.filter_graph import CONTRIB
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from aecodec.training.graphs import Graph
 
 POINTS = "prior.points"  # scale of each point, in the order of `aecodec.training.eight.points`
-BLOCK_POINTS = 7
 Point = tuple[str, str]  # names of scale and zero point
 
 

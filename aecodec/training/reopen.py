@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aecodec.training.config import Config, TrainConfig
-from aecodec.training.eight import EightBlock, points
+from aecodec.training.eight import points
 from aecodec.training.filter import LEVELS, Filter
 from aecodec.training.graphs import STORE
 from aecodec.training.layers import GRID, Exact
@@ -79,13 +79,9 @@ def prior_state(stored: dict[str, Array], prior: Prior) -> dict[str, Array]:
     out: dict[str, Array] = {}
     for part, stack in layer("prior.enter", scales[prior.source]).items():
         out |= {f"prior.enter.{step}.{part}": array for step, array in enumerate(stack)}
-    source = prior.entered
-    for i, block in enumerate(prior.blocks):
-        assert isinstance(block, EightBlock)
-        for name, _, reads in block.layers(source):
-            path = f"prior.blocks.{i}.{name}"
-            out |= {f"{path}.conv.{k}": v for k, v in layer(path, scales[reads]).items()}
-        source = block.sum2
+    for name, _, source in prior.layers():
+        for part, array in layer(f"prior.{name}", scales[source]).items():
+            out[f"prior.{name}.conv.{part}"] = array
     names = {module: name for name, module in prior.named_modules()}
     return out | {f"prior.{names[point]}.scale": np.array(v) for point, v in scales.items()}
 
@@ -110,8 +106,7 @@ def correction(frequencies: Array, sizes: Array) -> Array:
 
 def state_of(stored: dict[str, Array], model: Codec) -> dict[str, Tensor]:
     """The state of `model` that a released file holds."""
-    out: dict[str, Array] = {}
-    out |= prior_state(stored, model.prior)
+    out = prior_state(stored, model.prior)
     for name, module in model.named_modules():
         if isinstance(module, Exact):
             parts = {part: stored[f"{name}.{part}"] for part in ("weight", "bias", "multiplier")}

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from torch import Tensor
 
 from aecodec.training.config import TrainConfig
 from aecodec.training.data import Pixels, sample_batch
@@ -32,9 +33,17 @@ def load_start(model: Codec, path: Path) -> None:
         if name.endswith(".dw.conv.weight") and name in state:
             margin = (p.shape[-1] - state[name].shape[-1]) // 2
             state[name] = F.pad(state[name], (margin,) * 4)
+    load_parts(model, state, str(path))
+
+
+def load_parts(model: Codec, state: dict[str, Tensor], source: str) -> None:
+    """Load what `state` holds of a model; the rest stays.
+
+    Raises ValueError, naming the source, for parts that the model does not have.
+    """
     unknown = model.load_state_dict(state, strict=False).unexpected_keys
     if unknown:
-        raise ValueError(f"{path}: not weights of this model: {', '.join(unknown[:3])} ...")
+        raise ValueError(f"{source}: not weights of this model: {', '.join(unknown[:3])} ...")
 
 
 @torch.no_grad()
