@@ -11,7 +11,8 @@ ratios between levels are what travels.
 
 Points go to points.jsonl in the results' folder as they are measured. What it holds of the same
 model and settings is not measured again, so an interrupted run goes on. At the end the table
-between the marks in docs/cli.md is written anew.
+between the marks in docs/cli.md is written anew from all points of the present model, so that slow
+levels can be measured on fewer pictures, or several processes share the work.
 """
 
 from __future__ import annotations
@@ -87,19 +88,33 @@ def curve(points: Iterable[Point]) -> Curve:
     return Curve("effort", "measured", bpp, psnr)
 
 
+def whole(points: list[Point], level: int) -> dict[str, list[Point]]:
+    """Points of a level by picture, of those pictures that have all qualities."""
+    qualities = {p.quality for p in points}
+    own = [p for p in points if p.level == level]
+    found = {name: [p for p in own if p.picture == name] for name in {p.picture for p in own}}
+    return {name: row for name, row in found.items() if {p.quality for p in row} == qualities}
+
+
 def table(points: list[Point]) -> str:
-    """BD-rate and time of every level as Markdown."""
-    levels = {n: [p for p in points if p.level == n] for n in sorted({p.level for p in points})}
-    lines = ["| effort | bytes at equal PSNR | processor time per picture |", "|---:|---:|---:|"]
-    for number, own in levels.items():
-        found = delta(curve(levels[effort.DEFAULT]), curve(own))
+    """BD-rate and time of every level as Markdown, each on the pictures that it was tried on."""
+    default = whole(points, effort.DEFAULT)
+    lines = [
+        "| effort | bytes at equal PSNR | processor time per picture | pictures |",
+        "|---:|---:|---:|---:|",
+    ]
+    for number in sorted({p.level for p in points}):
+        pictures = {n: row for n, row in whole(points, number).items() if n in default}
+        own = [p for row in pictures.values() for p in row]
+        if not own:
+            continue
+        found = delta(curve(p for name in pictures for p in default[name]), curve(own))
         saved = "default" if number == effort.DEFAULT else f"{found.rate:+.1f} %" if found else "?"
         saved = saved.replace("-", "\N{MINUS SIGN}")
         seconds = sum(p.seconds for p in own) / len(own)
-        lines.append(f"| {number} | {saved} | {seconds:.2g} s |")
-    pictures = len({p.picture for p in points})
+        lines.append(f"| {number} | {saved} | {seconds:.2g} s | {len(pictures)} |")
     qualities = ", ".join(f"{q:g}" for q in sorted({p.quality for p in points}))
-    lines += ["", f"{pictures} pictures, qualities {qualities}, model {points[0].model}, one core."]
+    lines += ["", f"Qualities {qualities}, model {points[0].model}, one core."]
     return "\n".join(lines)
 
 
@@ -115,24 +130,24 @@ def main(folder: Path, output: Path, levels: str, qualities: str, every: int, pa
     os.environ["AECODEC_THREADS"] = "1"  # waiting threads would count as work
     output.mkdir(parents=True, exist_ok=True)
     file = output / "points.jsonl"
-    known = {point.key: point for point in read(file)}
+    known = {point.key for point in read(file)}
     first, last = (int(number) for number in levels.split("-"))
     paths = sorted(folder.glob("*.png"))[::every]
-    model, points = open_model().weights.id.hex(), []
+    model = open_model().weights.id.hex()
     for level in range(first, last + 1):
         warm, settings = False, repr(effort.LEVELS[level])
         for path, quality in itertools.product(paths, map(float, qualities.split(","))):
-            point = known.get((model, settings, path.name, level, quality))
-            if point is None:
-                if not warm:
-                    measure(paths[0], min(level, 7), 50.0)  # opens models
-                    warm = True
-                point = measure(path, level, quality)
-                with file.open("a", encoding="utf-8") as log:
-                    log.write(json.dumps(asdict(point)) + "\n")
-            points.append(point)
+            if (model, settings, path.name, level, quality) in known:
+                continue
+            if not warm:
+                measure(paths[0], min(level, 7), 50.0)  # opens models
+                warm = True
+            point = measure(path, level, quality)
+            with file.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(asdict(point)) + "\n")
         click.echo(f"level {level} done")
-    text = table(points)
+    present = {number: repr(level) for number, level in effort.LEVELS.items()}
+    text = table([p for p in read(file) if p.model == model and p.settings == present[p.level]])
     click.echo(text)
     if page:
         head, rest = PAGE.read_text("utf-8").split(BEGIN)
