@@ -176,7 +176,10 @@ class Encoder:
             digest = _digest(coded.y_hat) if self._verifiable else b""
             return tile, coded.y_hat if self._keep else None, digest
 
-        return list(each(encode_box, header.boxes, workers > 1, workers))
+        found = list(each(encode_box, header.boxes, workers > 1, workers))
+        if header.tile_count > 1:
+            model.networks.close()
+        return found
 
     def _window(self, header: Header, box: Box) -> Window:
         """A tile and its surroundings; the latents are kept if every quality has the same."""

@@ -18,11 +18,14 @@ BLOCK_POINTS = 7  # of a block of the prior
 
 
 class EightBitFilter:
-    """tensor(name, dtype) gives the model's tensors; see `aecodec.training.filter`."""
+    """The filter of one band; see `aecodec.training.filter`.
 
-    def __init__(self, torch: Any, tensor: Callable[[str, Any], Tensor]) -> None:
+    tensor(name, dtype) gives the model's tensors, `own` is what the band's names begin with.
+    """
+
+    def __init__(self, torch: Any, tensor: Callable[[str, Any], Tensor], own: str) -> None:
         self._torch, self._tensor = torch, tensor
-        points = tensor("filter.points", torch.float32)
+        points = tensor(f"{own}.points", torch.float32)
         self._scale, self._zero = points[:, 0], points[:, 1]
 
     def run(self, a: Tensor, layers: Sequence[str], blocks: Sequence[str]) -> Tensor:

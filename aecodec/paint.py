@@ -70,6 +70,8 @@ def paint(model: Model, header: Header, latents: Callable[[int], Float], threads
         for _ in each(fill, row_boxes, parallel, workers):
             pass
         above, here = here, below
+    if parallel:
+        model.networks.close()
     return pixels
 
 

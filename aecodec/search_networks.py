@@ -37,10 +37,10 @@ BLOCK = 640  # pixels a side for which the gradients of the synthesis are held a
 
 
 class StraightThrough:
-    """PyTorch, but rounding passes gradients on, and pixels stay floating-point numbers."""
+    """PyTorch, but rounding passes gradients on."""
 
     def __init__(self, torch: Any) -> None:
-        self._torch, self.uint8 = torch, torch.float32
+        self._torch = torch
         self.round, self.floor = (_passing(torch, function) for function in ("round", "floor"))
 
     def __getattr__(self, name: str) -> Any:
@@ -83,9 +83,9 @@ class SearchNetworks(TorchNetworks):
 
     def pixels(self, y_hat: Tensor, quality: int) -> Tensor:
         """x_hat (1,3,16h,16w), rounded to levels, of y_hat (1,M,h,w) in natural units."""
-        given = self._given(("q_s8", "q_s16", "q_filter"), quality)
+        given = self._synthesis_vectors(quality)
         vectors = {name: self.tensor(row) for name, row in given.items()}
-        return self._graph_synthesis(y_hat, **vectors)[0]
+        return self._x_hat(self._band(quality), y_hat, **vectors)
 
     def tensor(self, array: npt.NDArray[Any], dtype: str = "float32") -> Tensor:
         """An array on the device."""

@@ -72,6 +72,9 @@ class TorchNetworks(OnnxNetworks):
                 key: torch.from_numpy(np.ascontiguousarray(value)).to(self._device)
                 for key, value in inputs.items()
             }
+            if name.startswith("synthesis_"):
+                name, _, band = name.partition("_")
+                arguments["band"] = int(band)  # of quality
             function: Callable[..., list[Tensor]] = getattr(self, f"_graph_{name}")
             return [tensor.cpu().numpy() for tensor in function(**arguments)]
 
@@ -192,9 +195,19 @@ class TorchNetworks(OnnxNetworks):
         a = self._block(self._conv(a, "h_a.down1", 2), "h_a.block2")
         return [self._conv(a, "h_a.down2", 2) * q_z]
 
-    def _graph_synthesis(
-        self, y_hat: Tensor, q_filter: Tensor, q_s8: Tensor = None, q_s16: Tensor = None
-    ) -> list[Tensor]:
+    def _graph_synthesis(self, **inputs: Tensor) -> list[Tensor]:
+        return [self._parts(self._x_hat(**inputs)).to(self._torch.uint8)]
+
+    def _parts(self, x: Tensor) -> Tensor:
+        """(1,3,H,W) -> (1,12,H/2,W/2): the positions of 2x2 samples, each with its colours."""
+        parts = self._torch.pixel_unshuffle(x, 2)
+        return parts.unflatten(1, (3, 4)).transpose(1, 2).flatten(1, 2)
+
+    def _x_hat(
+        self, band: int, y_hat: Tensor, q_filter: Tensor,
+        q_s8: Tensor = None, q_s16: Tensor = None,
+    ) -> Tensor:  # fmt: skip
+        """The picture (1,3,H,W), rounded to levels but not yet converted."""
         torch = self._torch
         weight, offset = (
             self._tensor(name, torch.float32) for name in ("linear_s", "linear_offset")
@@ -203,8 +216,8 @@ class TorchNetworks(OnnxNetworks):
         x_hat = self._lap(x_hat, transposed=True)
         if q_s8 is not None:
             x_hat = x_hat + self._synthesis_network(y_hat, q_s8, q_s16)
-        x_hat = (x_hat + self._filter(x_hat, q_filter)) * 64.0 + 128.0
-        return [torch.round(x_hat.clamp(0.0, 255.0)).to(torch.uint8)]
+        x_hat = (x_hat + self._filter(x_hat, f"filter.{band}", q_filter)) * 64.0 + 128.0
+        return torch.round(x_hat.clamp(0.0, 255.0))
 
     def _synthesis_network(self, y_hat: Tensor, q_s8: Tensor, q_s16: Tensor) -> Tensor:
         shuffle = self._torch.pixel_shuffle
@@ -227,23 +240,24 @@ class TorchNetworks(OnnxNetworks):
             x = x.transpose(2, 3)
         return x
 
-    def _filter(self, x: Tensor, quality: Tensor) -> Tensor:
-        """The residual 3x3 convolutions at half resolution, channels of a position together."""
+    def _filter(self, x: Tensor, own: str, quality: Tensor) -> Tensor:
+        """The residual 3x3 convolutions at half resolution; own: name of the band's tensors."""
         torch = self._torch
-        a = torch.pixel_unshuffle(x, 2).unflatten(1, (3, 4)).transpose(1, 2).flatten(1, 2)
-        a = torch.nn.functional.leaky_relu(self._conv3(a, "filter.first") * quality, 0.1)
-        names = [f"filter.layers.{i}" for i in range(self._count("filter.layers", "weight"))]
-        blocks = [f"filter.blocks.{i}" for i in range(self._count("filter.blocks"))]
-        if self._has("filter.points"):
-            a = EightBitFilter(torch, self._tensor).run(a, names, blocks)
+        a = self._conv3(self._parts(x), f"{own}.first") * quality
+        a = torch.nn.functional.leaky_relu(a, 0.1)
+        names = [f"{own}.layers.{i}" for i in range(self._count(f"{own}.layers", "weight"))]
+        blocks = [f"{own}.blocks.{i}" for i in range(self._count(f"{own}.blocks"))]
+        if self._has(f"{own}.points"):
+            a = EightBitFilter(torch, self._tensor, own).run(a, names, blocks)
         else:
-            slope = float(self._tensor("filter.slope", torch.float32))
+            slope = float(self._tensor(f"{own}.slope", torch.float32))
             for name in names:
                 a = torch.nn.functional.leaky_relu(self._conv3(a, name), slope)
             for name in blocks:
                 b = torch.nn.functional.leaky_relu(self._conv3(a, f"{name}.w1"), slope)
                 a = a + self._conv3(b, f"{name}.w2")
-        return torch.pixel_shuffle(self._conv3(a, "filter.last"), 2)
+        parts = self._conv3(a, f"{own}.last")
+        return torch.pixel_shuffle(parts.unflatten(1, (4, 3)).transpose(1, 2).flatten(1, 2), 2)
 
     def _conv3(self, a: Tensor, name: str) -> Tensor:
         weight, bias = (

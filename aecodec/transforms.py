@@ -20,6 +20,7 @@ from aecodec.errors import ModelError
 Float = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
 EXACT_GRAPHS = ("hyper_synthesis", "prior")
+MAX_QUALITY = 10000  # hundredths
 
 
 def default_threads() -> int:
@@ -33,10 +34,11 @@ def default_threads() -> int:
 
 
 class OnnxNetworks:
-    """The five graphs of one model folder. Safe to use from several threads.
+    """The graphs of one model folder. Safe to use from several threads.
 
     vectors: the quality vectors of the float networks, each (rows, channels), rows evenly
-    spaced over quality 0..100.
+    spaced over quality 0..100. There is one q_filter, and one graph of the synthesis, for each
+    band of quality: its width is the same for all.
     """
 
     def __init__(
@@ -57,6 +59,14 @@ class OnnxNetworks:
     def open(self, name: str) -> None:
         """Load a graph now instead of on first use. Raises ModelError."""
         self._session(name)
+
+    def close(self) -> None:
+        """Give back the memory that graphs keep for their next run: much, after large tiles.
+
+        They are opened again when they are needed.
+        """
+        with self._lock:
+            self._sessions = {}
 
     def _session(self, name: str) -> Any:
         session = self._sessions.get(name)
@@ -102,7 +112,7 @@ class OnnxNetworks:
     def _vector(self, name: str, quality: int) -> Float:
         """Quality vector at a quality in hundredths, interpolated: (1,C,1,1)."""
         rows = self._vectors[name]
-        t = quality / 10000 * (len(rows) - 1)
+        t = quality / MAX_QUALITY * (len(rows) - 1)
         i = min(int(t), len(rows) - 2)
         v: Float = (rows[i] * (i + 1 - t) + rows[i + 1] * (t - i)).astype(np.float32)
         return v[None, :, None, None]
@@ -129,7 +139,7 @@ class OnnxNetworks:
     def inverse_gain(self, quality: int) -> Float:
         """(M,1,1): natural units of y per quantisation step, for reconstruction."""
         rows = self._vectors["log_inverse"]
-        t = quality / 10000 * (len(rows) - 1)
+        t = quality / MAX_QUALITY * (len(rows) - 1)
         i = min(int(t), len(rows) - 2)
         gain: Float = np.exp(rows[i] * (i + 1 - t) + rows[i + 1] * (t - i)).astype(np.float32)
         return gain[:, None, None]
@@ -159,6 +169,28 @@ class OnnxNetworks:
 
     def synthesis(self, y_hat: Float, quality: int) -> npt.NDArray[np.uint8]:
         """g_s: y_hat (M,h,w) in natural units -> pixels (16h,16w,3)."""
-        vectors = self._given(("q_s8", "q_s16", "q_filter"), quality)
-        x_hat: npt.NDArray[np.uint8] = self._run("synthesis", y_hat=y_hat[None], **vectors)[0][0]
-        return x_hat.transpose(1, 2, 0)
+        vectors = self._synthesis_vectors(quality)
+        parts = self._run(self.synthesis_graph(quality), y_hat=y_hat[None], **vectors)[0][0]
+        return _in_place(parts)
+
+    def synthesis_graph(self, quality: int) -> str:
+        """Name of the graph that synthesises at a quality."""
+        return f"synthesis_{self._band(quality)}"
+
+    def _synthesis_vectors(self, quality: int) -> dict[str, Float]:
+        q_filter = self._vector(f"q_filter.{self._band(quality)}", quality)
+        return self._given(("q_s8", "q_s16"), quality) | {"q_filter": q_filter}
+
+    def _band(self, quality: int) -> int:
+        count = sum(name.startswith("q_filter.") for name in self._vectors)
+        return min(quality * count // MAX_QUALITY, count - 1)
+
+
+def _in_place(parts: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Parts (12,h,w), channel 3 (2 i + j) + c for row i and column j of 2x2, -> (2h,2w,3)."""
+    h, w = parts.shape[1:]
+    x_hat = np.empty((h, 2, w, 2, 3), np.uint8)
+    for channel, plane in enumerate(parts):  # several times faster than one transpose
+        position, colour = divmod(channel, 3)
+        x_hat[:, position // 2, :, position % 2, colour] = plane
+    return x_hat.reshape(2 * h, 2 * w, 3)

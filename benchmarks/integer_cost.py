@@ -36,7 +36,7 @@ def load(run: Path, quantised: bool) -> Codec:
         for point in points(model.prior):
             point.scale.zero_()
     model.deadzone, model.hard = STRENGTH, True
-    model.filter.quantised = bool(model.filter.high.any())
+    model.filter.set_quantised(True)
     return model.eval()
 
 

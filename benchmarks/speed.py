@@ -9,10 +9,10 @@ cold    seconds of a process that starts Python, imports, opens the model, does 
 warm    median of repeats in a process that has done the picture once
 peak    highest resident memory of the process in MiB: interpreter, model and picture
 
-Pictures of 0.4, 2 and 12 megapixels are laid like tiles from the pictures given. CompressAI's
-models run with untrained weights: the work per pixel is that of trained ones, the bytes are not.
-Seconds are those of one machine; the ratios in one run are what travels. A run that was stopped
-goes on with what is missing in its folder.
+Pictures of 0.4, 2 and 12 megapixels, or of 100 if asked for, are laid like tiles from the
+pictures given. CompressAI's models run with untrained weights: the work per pixel is that of
+trained ones, the bytes are not. Seconds are those of one machine; the ratios in one run are what
+travels. A run that was stopped goes on with what is missing in its folder.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from PIL import Image
 from aecodec.bench import codecs, pictures, provenance
 
 COMPRESSAI = ("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean", "cheng2020-anchor")
-SIZES = {"0.4": (768, 512), "2": (1632, 1224), "12": (4000, 3000)}
+SIZES = {"0.4": (768, 512), "2": (1632, 1224), "12": (4000, 3000), "100": (12288, 8192)}
 QUALITY = 50
 KEY = ("codec", "megapixels", "threads", "repeats", "version")  # what a row is the figures of
 MODES = ("warm", "cold-encode", "cold-decode")
@@ -245,7 +245,8 @@ def _split(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--codecs", "names", callback=_split,
     default="aec,jpeg,jpeg2000,webp,avif,avif-psnr,heic,jxl," + ",".join(COMPRESSAI))  # fmt: skip
-@click.option("--sizes", default=",".join(SIZES), callback=_split, help="Megapixels.")
+@click.option("--sizes", default="0.4,2,12", callback=_split, show_default=True,
+    help="Megapixels: of " + ", ".join(SIZES))  # fmt: skip
 @click.option("--threads", default="1,2", callback=_split)
 @click.option("--repeats", default=5, type=click.IntRange(1))
 @click.option("--limit", default=600.0, help="Seconds one process may take.")

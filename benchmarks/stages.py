@@ -36,8 +36,9 @@ import numpy, PIL.Image; clock.append(time.time())
 import onnxruntime; clock.append(time.time())
 from aecodec import codec, container, model, picture
 data = open(sys.argv[1], "rb").read()
-networks = model.open_model(container.read_header(data).model_id.hex()).networks
-for name in ("hyper_synthesis", "prior", "synthesis"):
+header = container.read_header(data)
+networks = model.open_model(header.model_id.hex()).networks
+for name in ("hyper_synthesis", "prior", networks.synthesis_graph(header.quality)):
     networks.open(name)
 clock.append(time.time())
 decoded = codec.decode_file(data)

@@ -24,6 +24,7 @@ torch.set_num_threads(1)
 SMALL = Config(
     enc_blocks8=0, enc_blocks16=0, dec_blocks8=0, dec_blocks16=0,
     M=32, Z=8, H=8, W=16, prior_blocks=1, F=16, filter_blocks=2, filter_slope=0.0,
+    filter_bands=2,
 )  # fmt: skip
 
 
@@ -34,9 +35,10 @@ def model() -> Codec:
     model = Codec(SMALL).eval()
     with torch.no_grad():
         model.linear_s.normal_(std=0.06)
-        for block in model.filter.blocks:
-            block.w2.weight.normal_(std=0.05)
-        model.filter.last.weight.normal_(std=0.02)
+        for band in model.filter:
+            for block in band.blocks:
+                block.w2.weight.normal_(std=0.05)
+            band.last.weight.normal_(std=0.02)
         choose_scales(model)
     return model
 
@@ -55,11 +57,13 @@ def y_hat() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def watched(model: Codec, y_hat: torch.Tensor) -> Codec:
-    model.filter.watching = True
+    for band in model.filter:
+        band.watching = True
     with torch.no_grad():
         for quality in (0.0, 50.0, 100.0):
             model.synthesis(y_hat, torch.tensor([quality]))
-    model.filter.watching = False
+    for band in model.filter:
+        band.watching = False
     return model
 
 
@@ -68,10 +72,10 @@ def pictures(networks: OnnxNetworks, y_hat: torch.Tensor) -> np.ndarray:
 
 
 def trained_pictures(model: Codec, y_hat: torch.Tensor, eight_bits: bool) -> np.ndarray:
-    model.filter.quantised = eight_bits
+    model.filter.set_quantised(eight_bits)
     with torch.no_grad():
         out = [model.synthesis(y_hat, torch.tensor([q])) for q in (0.0, 50.0, 100.0)]
-    model.filter.quantised = False
+    model.filter.set_quantised(False)
     return torch.cat(out).clamp(0, 255).round().permute(0, 2, 3, 1).numpy().astype(int)
 
 
@@ -91,6 +95,22 @@ def test_runtimes_agree_with_training_in_8_bits(
     assert 0 < np.abs(onnx - floating).mean() < 1.0
 
 
+def test_each_band_of_quality_has_its_filter(watched: Codec, y_hat: torch.Tensor) -> None:
+    """A batch of mixed qualities goes through the filters that each of them has alone."""
+    quality = torch.tensor([0.0, 49.9, 50.0, 100.0])
+    assert watched.filter.band(quality).tolist() == [0, 0, 1, 1]
+    with torch.no_grad():
+        x = watched.linear_synthesis(y_hat).expand(4, -1, -1, -1)
+        together = watched.restore(x, quality)
+        alone = [watched.restore(x[:1], q[None]) for q in quality]
+        assert torch.allclose(together, torch.cat(alone), atol=1e-3)
+        watched.filter.only = 0
+        first = watched.restore(x, quality)
+        watched.filter.only = -1
+    assert torch.allclose(first[:2], together[:2], atol=1e-3)
+    assert not torch.allclose(first[2:], together[2:], atol=0.1)
+
+
 def test_without_ranges_the_filter_is_exported_in_floating_point(
     y_hat: torch.Tensor, tmp_path: Path
 ) -> None:
@@ -98,7 +118,8 @@ def test_without_ranges_the_filter_is_exported_in_floating_point(
     model = Codec(Config(**{**SMALL.__dict__, "filter_slope": 0.1})).eval()
     with torch.no_grad():
         model.linear_s.normal_(std=0.06)
-        model.filter.last.weight.normal_(std=0.02)
+        for band in model.filter:
+            band.last.weight.normal_(std=0.02)
         choose_scales(model)
     weights = Weights(export.export(model, tmp_path, {}))
     vectors = weights.tensors("vectors")

@@ -17,9 +17,10 @@ pytest.importorskip("onnx")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from aecodec import quantise  # noqa: E402
-from aecodec.training import data, export, synthesis, train, widen  # noqa: E402
+from aecodec.training import data, export, join, synthesis, train, widen  # noqa: E402
 from aecodec.training.config import Config, TrainConfig  # noqa: E402
 from aecodec.training.model import Codec  # noqa: E402
+from aecodec.training.precision import precision  # noqa: E402
 from aecodec.training.stages import freeze_analysis, freeze_synthesis, load_start  # noqa: E402
 from aecodec.training.symbols import SCALE_LEVELS, SymbolModel, Tally  # noqa: E402
 
@@ -71,6 +72,14 @@ def test_tables_follow_the_counts(peaked: tuple) -> None:
     counted = SymbolModel().choose(r, index, 0.5)  # as in the fixture
     k = counted[index.round() == level]
     assert zero == pytest.approx(float((k == 0).float().mean()), abs=0.01)
+
+
+def test_half_precision_only_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert precision("auto", "cuda") == "bf16-mixed"
+    for capability, kind in (("AVX512", "bf16-mixed"), ("AVX2", "32-true"), ("DEFAULT", "32-true")):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda name=capability: name)
+        assert precision("auto", "cpu") == kind
+        assert precision("16-mixed", "cpu") == "16-mixed"
 
 
 @pytest.fixture
@@ -136,7 +145,33 @@ def test_the_filter_alone_learns_with_more_blocks_than_it_started_from(
     before, after = load_file(cfg.start_from), load_file(folder / "out" / "best.safetensors")
     moved = {k for k in before if k in after and not torch.equal(before[k], after[k])}
     assert moved
-    assert all(name.startswith(("filter.", "q_filter.")) for name in moved)
+    assert all(name.startswith("filter.") for name in moved)
+
+
+def test_the_filter_of_a_band_learns_on_its_qualities_alone(
+    started: tuple[TrainConfig, Path],
+) -> None:
+    """From one filter for all qualities; joined, each band has what its run learned."""
+    cfg, folder = started
+    shape = dataclasses.replace(LINEAR, filter_bands=2)
+    cfg = dataclasses.replace(cfg, linear_lr=0.0, model=shape, quantised_filter=True)
+    tiles, cpu = data.open_tiles(Path(cfg.data), Path(cfg.cache)), torch.device("cpu")
+    runs = [folder / "low", folder / "high"]
+    for band, (out, low, high) in enumerate(zip(runs, (0.0, 44.0), (56.0, 100.0), strict=True)):
+        own = dataclasses.replace(cfg, filter_band=band, out=str(out))
+        pool = synthesis.code_pool(synthesis.SynthesisRun(own, cpu).model, tiles, own, 16)
+        assert low <= pool.quality.min() < pool.quality.max() <= high
+        synthesis.run(own, 16, cpu)
+    states = [load_file(run / "best.safetensors") for run in runs]
+    moved = {k for k in states[0] if not torch.equal(states[0][k], states[1][k])}
+    assert moved
+    assert all(name.startswith("filter.bands.") for name in moved)
+    joined = join.join(cfg, runs[0], None, 1.0, runs)
+    for name, value in joined.state_dict().items():
+        if name.startswith("filter.bands."):
+            band = int(name.split(".")[2])
+            assert torch.equal(value, states[band][name]), name
+    assert all(band.quantised for band in joined.filter)
 
 
 def test_a_start_with_smaller_kernels_computes_the_same(tmp_path: Path) -> None:
@@ -183,7 +218,7 @@ def test_the_prior_alone_trains_on_true_symbols(started: tuple[TrainConfig, Path
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert any(name.startswith("prior.") for name in moved)
     assert "symbols.correction" in moved
-    fixed = ("filter.", "linear_", "log_gain.", "log_inverse.", "q_filter.")
+    fixed = ("filter.", "linear_", "log_gain.", "log_inverse.")
     assert not [name for name in moved if name.startswith(fixed)]
 
 

@@ -44,7 +44,7 @@ def test_an_unknown_model_is_named_with_the_installed_ones() -> None:
         weights.open_weights("00000000")
 
 
-@pytest.mark.parametrize("name", [weights.STORE, "synthesis.onnx"])
+@pytest.mark.parametrize("name", [weights.STORE, "synthesis_0.onnx"])
 def test_a_damaged_file_of_a_model_is_named(copied: Path, name: str) -> None:
     data = bytearray((copied / name).read_bytes())
     data[len(data) // 2] ^= 1

@@ -31,6 +31,7 @@ class Config:
     filter_layers: int = 2
     filter_blocks: int = 0  # residual blocks of two convolutions more
     filter_slope: float = 0.1  # of the filter's inner leaky ReLUs; 8 bits ask for 0
+    filter_bands: int = 1  # of quality, each with a filter of its own
     M: int = 320
     Z: int = 96
     H: int = 128
@@ -79,9 +80,10 @@ class TrainConfig:
     ema: float = 0.999
     grey_share: float = 0.06
     synthetic_share: float = 0.0  # of text, screens, drawings, noise (synthetic.py)
+    filter_band: int = -1  # the one band whose filter learns, on its qualities (-1: all bands)
     seed: int = 1
     ns_steps: int = 4  # Newton-Schulz iterations of Muon
-    precision: str = "bf16-mixed"
+    precision: str = "auto"  # of Lightning Fabric; "auto": bf16-mixed where that is fast
     quantised: bool = False  # train the probability path on its integer grid
     eight_bit_prior: bool = False  # train the prior in its 8-bit arithmetic
     quantised_filter: bool = False  # train the filter in its 8-bit arithmetic

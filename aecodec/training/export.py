@@ -17,7 +17,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 from safetensors.torch import load_file
 from torch import nn
 
@@ -55,7 +55,7 @@ from aecodec.training.symbols import (
 
 Array = npt.NDArray[Any]
 QUALITY_ROWS = 51  # rows of the integer quality tables: every 2.00
-FLOAT_VECTORS = ("q_a8", "q_a16", "q_s16", "q_s8", "q_filter", "q_h", "q_z", "log_inverse")
+FLOAT_VECTORS = ("q_a8", "q_a16", "q_s16", "q_s8", "q_h", "q_z", "log_inverse")
 LICENCE = "Apache-2.0"
 
 
@@ -173,27 +173,36 @@ def prior_tensors(prior: Prior) -> dict[str, Array]:
     return out
 
 
+def by_position(tensor: Array, axis: int) -> Array:
+    """Reorder an axis of 12: four positions of each colour -> three colours at each position."""
+    order = np.arange(12).reshape(3, 4).T.reshape(-1)
+    return np.take(tensor, order, axis)
+
+
 def filter_tensors(filter_: Filter) -> dict[str, Array]:
-    """Tensors of the filter: its inner convolutions in 8 bits if their ranges are known."""
+    """Tensors of a band's filter: inner convolutions in 8 bits if their ranges are known."""
     out: dict[str, Array] = {}
     for name, conv in filter_.named_modules():
         if isinstance(conv, nn.Conv2d):
-            out[f"filter.{name}.weight"] = _numpy(conv.weight, "float16")
-            out[f"filter.{name}.bias"] = _numpy(conv.bias)
-    out["filter.slope"] = np.array([filter_.slope], np.float32)
+            out[f"{name}.weight"] = _numpy(conv.weight, "float16")
+            out[f"{name}.bias"] = _numpy(conv.bias)
+    out["first.weight"] = by_position(out["first.weight"], 1)
+    for part in ("weight", "bias"):
+        out[f"last.{part}"] = by_position(out[f"last.{part}"], 0)
+    out["slope"] = np.array([filter_.slope], np.float32)
     if not filter_.high.any():
         return out
     scale, zero = filter_.scales()
-    out["filter.points"] = _numpy(torch.stack([scale, zero], 1))
+    out["points"] = _numpy(torch.stack([scale, zero], 1))
     for name, source in filter_.sources().items():
         conv = filter_.get_submodule(name)
         assert isinstance(conv, nn.Conv2d)
         assert conv.bias is not None
         whole, weight_scale = whole_weights(conv.weight)
-        out[f"filter.{name}.weight"] = _numpy(whole, "int8")
-        out[f"filter.{name}.weight_scale"] = _numpy(weight_scale)
+        out[f"{name}.weight"] = _numpy(whole, "int8")
+        out[f"{name}.weight_scale"] = _numpy(weight_scale)
         bias = conv.bias.detach() / (scale[source] * weight_scale)
-        out[f"filter.{name}.bias"] = _numpy(bias.round(), "int32")
+        out[f"{name}.bias"] = _numpy(bias.round(), "int32")
     return out
 
 
@@ -210,11 +219,9 @@ def collect(model: Codec) -> dict[str, Array]:
         if floating and isinstance(module, Pointwise | Depthwise):
             out[f"{name}.weight"] = _numpy(module.weight, "float16")
             out[f"{name}.bias"] = _numpy(module.bias)
-    out |= filter_tensors(model.filter)
-    # The graph unshuffles by 2 with the channels of one position together.
-    first = out["filter.first.weight"]
-    by_position = first.reshape(len(first), 3, 4, 3, 3).transpose(0, 2, 1, 3, 4)
-    out["filter.first.weight"] = by_position.reshape(first.shape)
+    for number, band in enumerate(model.filter):
+        out |= {f"filter.{number}.{name}": array for name, array in filter_tensors(band).items()}
+        out[f"vectors.q_filter.{number}"] = _numpy(band.factors.anchors.clamp_min(LEAST_FACTOR))
     out["linear_a"] = _numpy(model.linear_a, "float16")
     out["linear_s"] = _numpy(model.linear_s / 64.0, "float16")
     out["linear_offset"] = _numpy((model.linear_bias / 64.0).repeat_interleave(256))
@@ -223,10 +230,7 @@ def collect(model: Codec) -> dict[str, Array]:
     used = {"q_a8": model.cfg.has_g_a, "q_a16": model.cfg.has_g_a}
     used |= {"q_s8": model.cfg.has_g_s, "q_s16": model.cfg.has_g_s}
     for name in (name for name in FLOAT_VECTORS if used.get(name, True)):
-        anchors = getattr(model, name).anchors
-        if name == "q_filter":
-            anchors = anchors.clamp_min(LEAST_FACTOR)
-        out[f"vectors.{name}"] = _numpy(anchors)
+        out[f"vectors.{name}"] = _numpy(getattr(model, name).anchors)
     for name, array in quality_tables(model).items():
         out[f"tables.{name}"] = array
     out["tables.luma"] = _numpy(model.grey_mask, "uint8")
@@ -255,25 +259,41 @@ def tensor_offsets(data: bytes) -> dict[str, tuple[int, int]]:
 
 def export(model: Codec, root: Path, about: dict[str, Any]) -> Path:
     """Write root/<model-id>/ and make it the default model; returns the folder."""
-    tensors = collect(model)
-    data = save(tensors)
+    data = save(collect(model))
     digest = hashlib.sha256(data).hexdigest()
     folder = root / digest[:8]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / graphs.STORE).write_bytes(data)
-    hashes = {graphs.STORE: digest}
-    offsets = tensor_offsets(data)
-    for build in graphs.GRAPHS:
-        graph = graphs.Graph(build.__name__, offsets, tensors)
-        build(graph, model.cfg)
-        blob = graph.model()
-        (folder / f"{build.__name__}.onnx").write_bytes(blob)
-        hashes[f"{build.__name__}.onnx"] = hashlib.sha256(blob).hexdigest()
     manifest = {"id": digest[:8], "licence": LICENCE, "config": dataclasses.asdict(model.cfg)}
-    manifest |= about | {"sha256": hashes}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    manifest |= about | {"sha256": {graphs.STORE: digest} | write_graphs(folder, model.cfg)}
+    _write_manifest(folder, manifest)
     (root / "default").write_text(digest[:8] + "\n")
     return folder
+
+
+def write_graphs(folder: Path, cfg: Config) -> dict[str, str]:
+    """The graphs over the model.safetensors of a folder; returns their SHA-256 by file name."""
+    data = (folder / graphs.STORE).read_bytes()
+    tensors, offsets = load(data), tensor_offsets(data)
+    hashes = {}
+    for name, build in graphs.builders(cfg).items():
+        graph = graphs.Graph(name, offsets, tensors)
+        build(graph, cfg)
+        blob = graph.model()
+        (folder / f"{name}.onnx").write_bytes(blob)
+        hashes[f"{name}.onnx"] = hashlib.sha256(blob).hexdigest()
+    return hashes
+
+
+def write_graphs_anew(folder: Path) -> None:
+    """Make the graphs of a released folder as this version makes them; its weights stay."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["sha256"] |= write_graphs(folder, Config(**manifest["config"]))
+    _write_manifest(folder, manifest)
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def _commit() -> str:
@@ -284,10 +304,16 @@ def _commit() -> str:
 @click.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("weights"))
-@click.option("--data", "about_data", required=True, help="What it was trained on, one line.")
-@click.option("--recipe", required=True, help="How, one line.")
-def main(run: Path, out: Path, about_data: str, recipe: str) -> None:
+@click.option("--data", "about_data", default="", help="What it was trained on, one line.")
+@click.option("--recipe", default="", help="How, one line.")
+@click.option("--graphs-only", is_flag=True, help="RUN is a released folder: only its graphs.")
+def main(run: Path, out: Path, about_data: str, recipe: str, graphs_only: bool) -> None:
     """Export the best weights of the run folder RUN."""
+    if graphs_only:
+        write_graphs_anew(run)
+        return
+    if not (about_data and recipe):
+        raise click.UsageError("a release needs --data and --recipe")
     meta = json.loads((run / "best.json").read_text())
     model = Codec(Config(**meta["config"]["model"]))
     model.load_state_dict(load_file(run / "best.safetensors"))

@@ -8,15 +8,21 @@ point per tensor ("point"), weights -63..63 with a scale per output channel. Sev
 weight keep sums of two products within 16 bits, which some processors add in. The first and
 the last convolution, at picture precision, stay in floating point. A plain ReLU is free in
 8 bits: values below the zero point are cut off anyway.
+
+The scale of quality is cut into bands of equal width, and each has a filter of its own: noise of
+coarse steps wants other kernels than that of fine ones, and a decoder runs one of them only.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aecodec.training.layers import per_row, whole_weights
+from aecodec.training.config import Config
+from aecodec.training.layers import QualityVectors, per_row, whole_weights
 
 LEVELS = 255
 # Share of an activation's values at each end that its 8 bits cut off. More would cost; fewer
@@ -37,6 +43,45 @@ class FilterBlock(nn.Module):
         nn.init.zeros_(self.w2.bias)
 
 
+class FilterBank(nn.Module):
+    """One `Filter` for each band of quality."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        self.bands = nn.ModuleList([Filter(cfg) for _ in range(cfg.filter_bands)])
+        self.only = -1  # the one band that every sample goes through, while that one trains
+
+    def __iter__(self) -> Iterator[Filter]:
+        for band in self.bands:
+            assert isinstance(band, Filter)
+            yield band
+
+    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        """x (B,3,H,W) in units of 64 levels, quality (B,) -> correction, same units."""
+        which = self.band(quality)
+        if len(which.unique()) == 1:
+            only: Tensor = self.bands[int(which[0])](x, quality)
+            return only
+        out = torch.zeros_like(x)
+        for number, band in enumerate(self.bands):
+            rows = torch.nonzero(which == number)[:, 0]
+            if len(rows):
+                out = out.index_add(0, rows, band(x[rows], quality[rows]).to(out.dtype))
+        return out
+
+    def band(self, quality: Tensor) -> Tensor:
+        """Number (B,) of the band that qualities (B,) in 0..100 belong to."""
+        if self.only >= 0:
+            return torch.full_like(quality, self.only, dtype=torch.long)
+        count = len(self.bands)
+        return (quality * count / 100.0).long().clamp_max(count - 1)
+
+    def set_quantised(self, on: bool) -> None:
+        """Compute in 8 bits, those bands of which the ranges are known."""
+        for band in self:
+            band.quantised = on and bool(band.high.any())
+
+
 class Filter(nn.Module):
     """Residual 3x3 convolutions at half resolution on the synthesised picture.
 
@@ -48,8 +93,10 @@ class Filter(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, c: int, layers: int, blocks: int, slope: float) -> None:
+    def __init__(self, cfg: Config) -> None:
         super().__init__()
+        c, layers, blocks = cfg.F, cfg.filter_layers, cfg.filter_blocks
+        self.factors = QualityVectors(torch.ones(cfg.anchors, c))
         self.first = nn.Conv2d(12, c, 3, padding=1)
         self.layers = nn.ModuleList([nn.Conv2d(c, c, 3, padding=1) for _ in range(layers)])
         self.blocks = nn.ModuleList([FilterBlock(c) for _ in range(blocks)])
@@ -59,14 +106,14 @@ class Filter(nn.Module):
         points = 1 + layers + 3 * blocks
         self.register_buffer("low", torch.zeros(points))  # least and greatest value of a point
         self.register_buffer("high", torch.zeros(points))
-        self.slope = slope  # of the inner convolutions' leaky ReLU; 0 for 8 bits
+        self.slope = cfg.filter_slope  # of the inner convolutions' leaky ReLU; 0 for 8 bits
         self.quantised, self.watching = False, False
         self.seen = [0] * points
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
-        """x (B,3,H,W) in units of 64 levels, quality (B,c,1,1) -> correction, same units."""
-        quality = quality.clamp_min(LEAST_FACTOR)
-        a = F.leaky_relu(self.first(F.pixel_unshuffle(x, 2)) * quality, SLOPE)
+        """x (B,3,H,W) in units of 64 levels, quality (B,) -> correction, same units."""
+        factors = self.factors(quality).clamp_min(LEAST_FACTOR)
+        a = F.leaky_relu(self.first(F.pixel_unshuffle(x, 2)) * factors, SLOPE)
         a, point = self._at(a, 0), 1
         for layer in self.layers:
             a = self._at(F.leaky_relu(self._inner(layer, a), self.slope), point)

@@ -7,6 +7,8 @@ followed by a 1x1 convolution is one strided convolution with the same weights, 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -107,12 +109,8 @@ class Graph:
         return self.op("Conv", x, self.stored(f"{name}.weight"), self.stored(f"{name}.bias"),
                        kernel_shape=[3, 3], pads=[1, 1, 1, 1], group=channels)  # fmt: skip
 
-    def conv3(self, x: str, name: str, unshuffle: int = 1) -> str:
-        """3x3 convolution with zero padding, after unshuffle by `unshuffle`."""
-        if unshuffle > 1:
-            # ONNX's SpaceToDepth orders channels by position first, pixel-unshuffle by colour
-            # first: put the input channels of the weights in its order when storing them.
-            x = self.op("SpaceToDepth", x, blocksize=unshuffle)
+    def conv3(self, x: str, name: str) -> str:
+        """3x3 convolution with zero padding."""
         return self.op("Conv", x, self.stored(f"{name}.weight"), self.stored(f"{name}.bias"),
                        kernel_shape=[3, 3], pads=[1, 1, 1, 1])  # fmt: skip
 
@@ -242,19 +240,26 @@ def hyper_synthesis(g: Graph, cfg: Config) -> None:
     g.output(a, "h_s", TensorProto.FLOAT, [1, cfg.W, "h", "w"])
 
 
-def synthesis(g: Graph, cfg: Config) -> None:
-    """y_hat (1,M,h,w) in natural units -> x_hat uint8 (1,3,16h,16w)."""
+def synthesis(g: Graph, cfg: Config, band: int = 0) -> None:
+    """y_hat (1,M,h,w) in natural units -> parts uint8 (1,12,8h,8w) of the picture.
+
+    band: of quality, which has a filter of its own.
+
+    Channel 3 (2 i + j) + c has colour c of the samples in rows 2 y + i, columns 2 x + j. Putting
+    them in place is a copy of bytes, which a runtime would do in floating point and much slower.
+    """
     y_hat = g.input("y_hat", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
     linear = g.op("Conv", y_hat, g.stored("linear_s", (768, cfg.M, 1, 1)),
                   g.stored("linear_offset"), kernel_shape=[1, 1])  # fmt: skip
     x_hat = g.lap(g.shuffle(linear, 16), OVERLAP.T)  # minus 128, in units of 64 levels
     if cfg.has_g_s:
         x_hat = g.op("Add", x_hat, _synthesis_network(g, cfg, y_hat))
-    x_hat = g.op("Add", x_hat, filter_graph(g, cfg, x_hat))
+    parts = g.op("SpaceToDepth", x_hat, blocksize=2)
+    parts = g.op("Add", parts, filter_graph(g, cfg, parts, f"filter.{band}"))
     # One pass over the pixels: times 64, plus 128, rounded half to even, clipped to 0..255.
     level = (g.scalar(1 / 64), g.constant(np.array(128, np.uint8)))
-    x_hat = g.op("QuantizeLinear", x_hat, *level)
-    g.output(x_hat, "x_hat", TensorProto.UINT8, [1, 3, "H", "W"])
+    parts = g.op("QuantizeLinear", parts, *level)
+    g.output(parts, "parts", TensorProto.UINT8, [1, 12, "H2", "W2"])
 
 
 def _synthesis_network(g: Graph, cfg: Config, y_hat: str) -> str:
@@ -269,4 +274,11 @@ def _synthesis_network(g: Graph, cfg: Config, y_hat: str) -> str:
     return g.shuffle(g.conv(a, "g_s.head"), 8)
 
 
-GRAPHS = (analysis, hyper_analysis, hyper_synthesis, prior, synthesis)
+def builders(cfg: Config) -> dict[str, Callable[[Graph, Config], None]]:
+    """What builds each graph of a model, by the name of its file."""
+    found: dict[str, Callable[[Graph, Config], None]] = {
+        build.__name__: build for build in (analysis, hyper_analysis, hyper_synthesis, prior)
+    }
+    for band in range(cfg.filter_bands):
+        found[f"synthesis_{band}"] = functools.partial(synthesis, band=band)
+    return found

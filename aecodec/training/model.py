@@ -39,7 +39,7 @@ from torch import Tensor, nn
 
 from aecodec.training.config import Config
 from aecodec.training.eight import EightBlock, EightConv, Point, convolve
-from aecodec.training.filter import Filter
+from aecodec.training.filter import FilterBank
 from aecodec.training.lapped import lap, lapped_matrix
 from aecodec.training.layers import (
     GRID,
@@ -208,7 +208,7 @@ class Codec(nn.Module):
         self.register_buffer("grey_mask", torch.ones(cfg.M))  # 0: chroma channel
         self.g_a = Analysis(cfg) if cfg.has_g_a else None
         self.g_s = Synthesis(cfg) if cfg.has_g_s else None
-        self.filter = Filter(cfg.F, cfg.filter_layers, cfg.filter_blocks, cfg.filter_slope)
+        self.filter = FilterBank(cfg)
         self.h_a = HyperAnalysis(cfg)
         self.h_s, self.prior = HyperSynthesis(cfg), Prior(cfg)
         quality = torch.linspace(0, 100, k)
@@ -219,7 +219,6 @@ class Codec(nn.Module):
         ones = torch.ones
         self.q_a8, self.q_a16 = QualityVectors(ones(k, cfg.C8)), QualityVectors(ones(k, cfg.C16))
         self.q_s16, self.q_s8 = QualityVectors(ones(k, cfg.C16)), QualityVectors(ones(k, cfg.C8))
-        self.q_filter = QualityVectors(ones(k, cfg.F))
         self.q_h, self.q_z = QualityVectors(ones(k, cfg.H)), QualityVectors(ones(k, cfg.Z))
         self.q_prior = QualityVectors(torch.zeros(k, cfg.W))
         self.z_prior = EntropyBottleneck(cfg.Z * k, filters=(3, 3), init_scale=6)
@@ -271,7 +270,7 @@ class Codec(nn.Module):
         """Picture around 0 (B,3,H,W) -> filtered picture around 128."""
         if not self.with_filter:
             return x_hat + 128.0
-        correction = self.filter(x_hat / 64.0, self.q_filter(quality))
+        correction = self.filter(x_hat / 64.0, quality)
         return x_hat + correction.float() * 64.0 + 128.0
 
     def hyper(self, y: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:

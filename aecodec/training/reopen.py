@@ -33,7 +33,7 @@ Array = npt.NDArray[Any]
 # Vectors of networks that a model may leave out, the filter's ranges if they were never watched,
 # and what CompressAI derives.
 NOT_KEPT = (
-    "q_a8", "q_a16", "q_s8", "q_s16", "filter.low", "filter.high", "z_prior._",
+    "q_a8", "q_a16", "q_s8", "q_s16", ".low", ".high", "z_prior._",
     "gaussian", "index_floor",
 )  # fmt: skip
 
@@ -51,10 +51,10 @@ def exact_layer(stored: dict[str, Array], grid: int) -> dict[str, Array]:
 
 
 def filter_state(stored: dict[str, Array], filter_: Filter) -> dict[str, Array]:
-    """State of the filter from its tensors (names without their prefix)."""
-    first = stored["first.weight"]
-    by_colour = first.reshape(len(first), 4, 3, 3, 3).transpose(0, 2, 1, 3, 4)
-    out = {**stored, "first.weight": by_colour.reshape(first.shape)}
+    """State of a band's filter from its tensors (names without their prefix)."""
+    by_colour = np.arange(12).reshape(4, 3).T.reshape(-1)  # the inverse of `export.by_position`
+    out = {**stored, "first.weight": np.take(stored["first.weight"], by_colour, 1)}
+    out |= {f"last.{part}": stored[f"last.{part}"][by_colour] for part in ("weight", "bias")}
     if "points" in stored:
         scale, zero = out.pop("points").T
         out["low"], out["high"] = -zero * scale, (LEVELS - zero) * scale
@@ -112,13 +112,18 @@ def state_of(stored: dict[str, Array], model: Codec) -> dict[str, Tensor]:
             parts = {part: stored[f"{name}.{part}"] for part in ("weight", "bias", "multiplier")}
             layer = exact_layer(parts, module.grid)
             out |= {f"{name}.conv.{part}": array for part, array in layer.items()}
-    prefixed = {k.removeprefix("filter."): v for k, v in stored.items() if k.startswith("filter.")}
-    out |= {f"filter.{k}": v for k, v in filter_state(prefixed, model.filter).items()}
+    for number, band in enumerate(model.filter):
+        own = f"filter.{number}."
+        tensors = {k.removeprefix(own): v for k, v in stored.items() if k.startswith(own)}
+        state = filter_state(tensors, band) | {
+            "factors.anchors": stored[f"vectors.q_filter.{number}"]
+        }
+        out |= {f"filter.bands.{number}.{k}": v for k, v in state.items()}
     for name, array in stored.items():
         group, _, rest = name.partition(".")
         if group in ("g_a", "g_s", "h_a"):
             out[name] = array
-        elif group == "vectors":
+        elif group == "vectors" and not rest.startswith("q_filter."):
             out[f"{rest}.anchors"] = array
     for name in ("log_gain", "q_prior"):
         out[f"{name}.anchors"] = stored[f"train.{name}"]

@@ -22,13 +22,20 @@ WATCHED = 6  # batches from which the prior's 8-bit scales are chosen
 def load_start(model: Codec, path: Path) -> None:
     """Weights to start from; what the model has more of leaves their function as it is.
 
-    That is: more blocks of the filter start as identities, larger kernels with zeros outside.
-    Raises ValueError for a file with other parts than the model's.
+    That is: more blocks of the filter start as identities, more bands of quality with the filter
+    of all, larger kernels with zeros outside. Raises ValueError for a file with other parts than
+    the model's.
     """
     state = load_file(path)
-    for name in ("filter.low", "filter.high"):  # ranges are watched anew, see `watch`
-        if name in state and state[name].shape != model.get_buffer(name).shape:
+    one_for_all = "filter.bands.1.low" not in state and len(model.filter.bands) > 1
+    for name in [name for name in state if name.startswith("filter.bands.")]:
+        # Ranges of another filter say nothing; they are watched anew, see `watch`.
+        ranges = name.endswith((".low", ".high"))
+        if ranges and (one_for_all or state[name].shape != model.get_buffer(name).shape):
             del state[name]
+        elif one_for_all:
+            for band in range(1, len(model.filter.bands)):
+                state[name.replace(".0.", f".{band}.", 1)] = state[name].clone()
     for name, p in model.named_parameters():
         if name.endswith(".dw.conv.weight") and name in state:
             margin = (p.shape[-1] - state[name].shape[-1]) // 2
@@ -81,7 +88,7 @@ def freeze_analysis(model: Codec) -> None:
 
 def freeze_synthesis(model: Codec) -> None:
     """Train h_a, h_s and the prior alone: linear path and filter stay, and are not run."""
-    for module in (model.g_s, model.q_s8, model.q_s16, model.filter, model.q_filter):
+    for module in (model.g_s, model.q_s8, model.q_s16, model.filter):
         if module is not None:
             module.requires_grad_(False)
     for p in (model.linear_s, model.linear_bias, model.log_inverse.anchors):

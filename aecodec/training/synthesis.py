@@ -27,11 +27,13 @@ from torch.optim.swa_utils import AveragedModel
 from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import Pixels, open_tiles, sample_batch
 from aecodec.training.model import Codec
+from aecodec.training.precision import half_pays
 from aecodec.training.stages import load_start
 from aecodec.training.train import ema_update, learning_rate, stop_on_sigterm
 
 WATCHED = 40  # batches
-PARTS = ("linear_s", "linear_bias", "g_s.", "q_s8.", "q_s16.", "filter.", "q_filter.")
+PARTS = ("linear_s", "linear_bias", "g_s.", "q_s8.", "q_s16.", "filter.")
+MARGIN = 6.0  # of quality, beyond its ends, that a band's filter learns too
 
 
 class Pool(NamedTuple):
@@ -51,19 +53,29 @@ def code_pool(model: Codec, tiles: Pixels, cfg: TrainConfig, count: int) -> Pool
     """`count` crops at qualities spread evenly, coded by `model` with real symbols."""
     model.eval()
     model.hard, device = True, model.s.device
+    low, high = quality_ends(cfg)
     rng = np.random.default_rng([cfg.seed, 4])
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for start in range(0, count, cfg.batch):
         x, grey = sample_batch(tiles, rng, cfg.batch, cfg.crop, cfg.grey_share, cfg.synthetic_share)
         order = (torch.arange(len(x)) + start) * 0.6180339887  # a low-discrepancy sequence
-        quality = (order % 1.0 * 100.0).float()
-        with torch.autocast(device.type, torch.bfloat16):
+        quality = (low + order % 1.0 * (high - low)).float()
+        with torch.autocast(device.type, torch.bfloat16, enabled=half_pays(device)):
             source = model.coded_latent(x.to(device), quality.to(device), grey.to(device))
         if filter_alone(model):
             source = model.linear_synthesis(source).contiguous(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
         parts.append((source.half().cpu(), x.to(torch.uint8), quality))
     return Pool(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def quality_ends(cfg: TrainConfig) -> tuple[float, float]:
+    """Least and greatest quality to learn from: all, or the band's and a little more."""
+    if cfg.filter_band < 0:
+        return 0.0, 100.0
+    width = 100.0 / cfg.model.filter_bands
+    low = cfg.filter_band * width
+    return max(0.0, low - MARGIN), min(100.0, low + width + MARGIN)
 
 
 def filter_alone(model: Codec) -> bool:
@@ -86,11 +98,16 @@ def batches(pool: Pool, cfg: TrainConfig, first: int) -> Iterator[Pool]:
                 break
 
 
+def _in_band(name: str, band: int) -> bool:
+    """Whether a parameter may learn when one band of the filter (-1: all) does."""
+    return band < 0 or name.startswith(f"filter.bands.{band}.")
+
+
 def distortion(model: Codec, batch: Pool) -> Tensor:
     """Mean over samples of lambda^1/2 x MSE, scaled as in `aecodec.training.loss`."""
     device = model.s.device
     quality = batch.quality.to(device)
-    with torch.autocast(device.type, torch.bfloat16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=half_pays(device)):
         restore = model.restore if filter_alone(model) else model.synthesis
         x_hat = restore(batch.source.to(device).float(), quality)
     mse = (x_hat.float() - batch.x.to(device).float()).square().flatten(1).mean(1)
@@ -102,11 +119,14 @@ def distortion(model: Codec, batch: Pool) -> Tensor:
 @torch.no_grad()
 def watch(model: Codec, pool: Pool, cfg: TrainConfig) -> None:
     """Set the filter's 8-bit ranges from what its activations are on part of the pool."""
-    model.filter.quantised, model.filter.watching = False, True
-    model.filter.seen = [0] * len(model.filter.low)
+    for band in model.filter:
+        band.quantised, band.watching = False, True
+        band.seen = [0] * len(band.low)
     for _, batch in zip(range(WATCHED), batches(pool, cfg, 0), strict=False):
         distortion(model, batch)
-    model.filter.quantised, model.filter.watching = True, False
+    for band in model.filter:
+        band.watching = False
+    model.filter.set_quantised(True)
 
 
 class SynthesisRun:
@@ -120,12 +140,11 @@ class SynthesisRun:
         load_start(self.model, Path(cfg.start_from))
         self.model.deadzone = cfg.deadzone
         for name, p in self.model.named_parameters():
-            p.requires_grad_(name.startswith(PARTS))
-            if name.startswith("linear_") and not cfg.linear_lr:
-                p.requires_grad_(False)
+            learns = name.startswith(PARTS) and _in_band(name, cfg.filter_band)
+            p.requires_grad_(learns and (cfg.linear_lr > 0 or not name.startswith("linear_")))
+        self.model.filter.only = cfg.filter_band
         # 3x3 convolutions on few channels run twice as fast on CPUs with channels last.
         self.model.filter.to(memory_format=torch.channels_last)
-        self.model.filter.quantised = cfg.quantised_filter
         self.ema = AveragedModel(self.model, multi_avg_fn=ema_update(cfg.ema))
         rates = [("linear_", cfg.linear_lr), ("", cfg.adam_lr)]
         groups: list[dict[str, Any]] = [{"params": [], "lr": lr, "base_lr": lr} for _, lr in rates]
@@ -139,6 +158,7 @@ class SynthesisRun:
             self.ema.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.minutes = state["step"], state["minutes"]
+        self.model.filter.set_quantised(cfg.quantised_filter)
 
     def train_step(self, batch: Pool) -> float:
         """One optimisation step; returns the loss."""
@@ -173,7 +193,7 @@ def run(cfg: TrainConfig, count: int, device: torch.device) -> None:
     state = SynthesisRun(cfg, device)
     tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
     pool = code_pool(state.model, tiles, cfg, count)
-    if cfg.quantised_filter and not state.model.filter.high.any():
+    if cfg.quantised_filter and not any(band.quantised for band in state.model.filter):
         watch(state.model, pool, cfg)
     asked_to_stop = stop_on_sigterm()
     begin = saved = time.monotonic()
@@ -202,16 +222,18 @@ def run(cfg: TrainConfig, count: int, device: torch.device) -> None:
 @click.option("--start", required=True, help="Safetensors file with the weights to start from.")
 @click.option("--out", required=True, help="Folder for checkpoints.")
 @click.option("--steps", type=int, required=True)
+@click.option("--band", type=int, help="Train the filter of this band of quality alone.")
 @click.option("--crops", type=int, default=4000, show_default=True, help="Size of the pool.")
 @click.option("--minutes", type=float, help="Stop, resumable, after this time.")
 @click.option("--threads", type=int, default=0, help="CPU threads (0: all cores).")
 @click.option("--device", default="cpu", show_default=True)
 def main(
-    path: Path, start: str, out: str, steps: int, crops: int, minutes: float | None,
-    threads: int, device: str,
+    path: Path, start: str, out: str, steps: int, band: int | None, crops: int,
+    minutes: float | None, threads: int, device: str,
 ) -> None:  # fmt: skip
     """Train linear path, g_s and filter on coded latents."""
     overrides = {"start_from": start, "out": out, "steps": steps, "minutes": minutes}
+    overrides |= {"filter_band": band}
     if threads:
         torch.set_num_threads(threads)
     run(load_config(path, overrides), crops, torch.device(device))

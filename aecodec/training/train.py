@@ -29,6 +29,7 @@ from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import Pixels, block_components, open_pictures, open_tiles, sample_batch
 from aecodec.training.loss import Loss, psnr, rate_distortion
 from aecodec.training.model import Codec
+from aecodec.training.precision import precision
 from aecodec.training.stages import (
     choose_points,
     fit_symbols,
@@ -326,7 +327,9 @@ def main(
     cfg = load_config(path, overrides)
     if threads:
         torch.set_num_threads(threads)
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=cfg.precision)
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+    kind = precision(cfg.precision, "cpu" if on_cpu else "cuda")
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=kind)
     fabric.launch()
     run(cfg, fabric)
 
