@@ -1,7 +1,8 @@
 """The quality scale, and the search for the quality that meets a size, a rate or a PSNR.
 
     quality 0 ........ 100      what people give; a file keeps it in hundredths
-    bytes and PSNR grow with it, so a target is met by a search on one variable
+    bytes and PSNR grow with it, so a target is met by a search on one variable (PSNR steps a
+    little where the model's bands of quality meet: the search brackets such a step and ends there)
 
 The search is a secant inside a bracket that falls back to bisection: sizes are nearly
 exponential and PSNR nearly linear in the quality, so three to five encodings are usual.
