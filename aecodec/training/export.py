@@ -17,7 +17,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 from safetensors.torch import load_file
 from torch import nn
 
@@ -259,41 +259,24 @@ def tensor_offsets(data: bytes) -> dict[str, tuple[int, int]]:
 
 def export(model: Codec, root: Path, about: dict[str, Any]) -> Path:
     """Write root/<model-id>/ and make it the default model; returns the folder."""
-    data = save(collect(model))
+    tensors = collect(model)
+    data = save(tensors)
     digest = hashlib.sha256(data).hexdigest()
     folder = root / digest[:8]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / graphs.STORE).write_bytes(data)
     manifest = {"id": digest[:8], "licence": LICENCE, "config": dataclasses.asdict(model.cfg)}
-    manifest |= about | {"sha256": {graphs.STORE: digest} | write_graphs(folder, model.cfg)}
-    _write_manifest(folder, manifest)
-    (root / "default").write_text(digest[:8] + "\n")
-    return folder
-
-
-def write_graphs(folder: Path, cfg: Config) -> dict[str, str]:
-    """The graphs over the model.safetensors of a folder; returns their SHA-256 by file name."""
-    data = (folder / graphs.STORE).read_bytes()
-    tensors, offsets = load(data), tensor_offsets(data)
-    hashes = {}
-    for name, build in graphs.builders(cfg).items():
+    hashes, offsets = {graphs.STORE: digest}, tensor_offsets(data)
+    for name, build in graphs.builders(model.cfg).items():
         graph = graphs.Graph(name, offsets, tensors)
-        build(graph, cfg)
+        build(graph, model.cfg)
         blob = graph.model()
         (folder / f"{name}.onnx").write_bytes(blob)
         hashes[f"{name}.onnx"] = hashlib.sha256(blob).hexdigest()
-    return hashes
-
-
-def write_graphs_anew(folder: Path) -> None:
-    """Make the graphs of a released folder as this version makes them; its weights stay."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["sha256"] |= write_graphs(folder, Config(**manifest["config"]))
-    _write_manifest(folder, manifest)
-
-
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    manifest |= about | {"sha256": hashes}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    (root / "default").write_text(digest[:8] + "\n")
+    return folder
 
 
 def _commit() -> str:
@@ -304,16 +287,10 @@ def _commit() -> str:
 @click.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("weights"))
-@click.option("--data", "about_data", default="", help="What it was trained on, one line.")
-@click.option("--recipe", default="", help="How, one line.")
-@click.option("--graphs-only", is_flag=True, help="RUN is a released folder: only its graphs.")
-def main(run: Path, out: Path, about_data: str, recipe: str, graphs_only: bool) -> None:
+@click.option("--data", "about_data", required=True, help="What it was trained on, one line.")
+@click.option("--recipe", required=True, help="How, one line.")
+def main(run: Path, out: Path, about_data: str, recipe: str) -> None:
     """Export the best weights of the run folder RUN."""
-    if graphs_only:
-        write_graphs_anew(run)
-        return
-    if not (about_data and recipe):
-        raise click.UsageError("a release needs --data and --recipe")
     meta = json.loads((run / "best.json").read_text())
     model = Codec(Config(**meta["config"]["model"]))
     model.load_state_dict(load_file(run / "best.safetensors"))
