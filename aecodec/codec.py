@@ -20,11 +20,12 @@ import numpy.typing as npt
 from aecodec import alpha, container
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.damage import Damage, show_damage, survey
+from aecodec.distortion import decibels, squared_error
 from aecodec.effort import DRAFT, Level
 from aecodec.effort import level as effort_level
 from aecodec.errors import AecError, FormatError, LimitError, SymbolError
 from aecodec.model import Model, open_model
-from aecodec.paint import TILE, Pixels, each, paint
+from aecodec.paint import TILE, Pixels, each, paint, painted_rows
 from aecodec.picture import Picture
 from aecodec.search import choose
 from aecodec.tile import LATENT, decode_tile, write_tile
@@ -119,9 +120,10 @@ class Encoder:
             self._digests[_digest(data)] = [digest for *_, digest in found]
         return data
 
-    def verify(self, data: bytes) -> Picture:
-        """What a decoder makes of a file of this encoder, which was made with `keep`.
+    def verify(self, data: bytes) -> float:
+        """PSNR in dB of a file of this encoder, which was made with `keep`, as a decoder reads it.
 
+        The decoded picture is compared a row of tiles at a time and never held as a whole.
         Raises AecError when it cannot be decoded, SymbolError when it is not what was coded:
         the latents that the pixels are made of, alpha, and metadata.
         """
@@ -140,8 +142,10 @@ class Encoder:
                 raise SymbolError("verification failed: a tile does not decode to what was coded")
             return y_hat
 
-        boxes = list(file.header.boxes)
-        pixels = paint(self._model, file.header, latents, self._threads)
+        boxes, squares, top = list(file.header.boxes), 0, 0
+        for part in painted_rows(self._model, file.header, latents, self._threads):
+            squares += squared_error(part, picture.pixels[top : top + len(part)])
+            top += len(part)
         plane = None
         if file.alpha is not None:
             plane = alpha.unpack_alpha(file.alpha, picture.height, picture.width)
@@ -149,7 +153,7 @@ class Encoder:
             raise SymbolError("verification failed: the alpha plane does not read back")
         if (file.icc, file.exif, file.xmp) != self._metadata:
             raise SymbolError("verification failed: the metadata does not read back")
-        return Picture(pixels, plane, *self._metadata)
+        return decibels(squares, picture.pixels.size)
 
     def decoded(self) -> Picture:
         """What a decoder makes of the file encoded last; its symbols are not decoded again."""

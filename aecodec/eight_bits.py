@@ -21,6 +21,7 @@ class EightBitFilter:
     """The filter of one band; see `aecodec.training.filter`.
 
     tensor(name, dtype) gives the model's tensors, `own` is what the band's names begin with.
+    Works in place where it can, without gradients: most of its time goes to memory.
     """
 
     def __init__(self, torch: Any, tensor: Callable[[str, Any], Tensor], own: str) -> None:
@@ -38,17 +39,19 @@ class EightBitFilter:
         for name in blocks:
             b = self._convolve(a, f"{name}.w1", at, at + 1)
             b = self._convolve(b, f"{name}.w2", at + 1, at + 2)
-            a = self._to(self._value(a, at) + self._value(b, at + 2), at + 3)
+            a = self._to(self._value(a, at).add_(self._value(b, at + 2)), at + 3)
             at += 3
         return self._value(a, at)
 
     def _to(self, value: Tensor, point: int) -> Tensor:
         """Integers 0..255 of real values."""
-        whole = self._torch.round(value / self._scale[point]) + self._zero[point]
-        return whole.clamp(0, LEVELS)
+        return self._cut((value / self._scale[point]).round_().add_(self._zero[point]))
+
+    def _cut(self, whole: Tensor) -> Tensor:
+        return whole.clamp_(0, LEVELS)
 
     def _value(self, whole: Tensor, point: int) -> Tensor:
-        return (whole - self._zero[point]) * self._scale[point]
+        return (whole - self._zero[point]).mul_(self._scale[point])
 
     def _convolve(self, whole: Tensor, name: str, source: int, target: int) -> Tensor:
         float32 = self._torch.float32
@@ -59,8 +62,7 @@ class EightBitFilter:
             whole - self._zero[source], weight, bias, padding=1
         )
         factor = self._scale[source] * scale / self._scale[target]
-        out = self._torch.round(total * factor[:, None, None]) + self._zero[target]
-        return out.clamp(0, LEVELS)
+        return self._cut(total.mul_(factor[:, None, None]).round_().add_(self._zero[target]))
 
 
 class EightBitPrior:

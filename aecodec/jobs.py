@@ -215,7 +215,9 @@ def _compress(settings: Compression, job: Job, writing: Writing) -> Outcome:
     start = time.perf_counter()
     from aecodec import codec, picture
 
+    size = len(source)
     loaded = picture.load(source, settings.max_pixels, first_frame=settings.first_frame)
+    del source  # a large picture's file is large too
     encoder = codec.Encoder(
         loaded,
         metadata=settings.metadata,
@@ -230,10 +232,10 @@ def _compress(settings: Compression, job: Job, writing: Writing) -> Outcome:
         rate.meet(target, loaded, encoder) if target else rate.Hit(encoder.encode(quality), quality)
     )
     seconds = time.perf_counter() - start
-    psnr = rate.psnr(loaded, encoder.verify(hit.data)) if settings.verify else hit.psnr
+    psnr = encoder.verify(hit.data) if settings.verify else hit.psnr
     _write(job, hit.data, writing)
     report = _figures(job, loaded, len(hit.data)) | {
-        "source_bytes": len(source),
+        "source_bytes": size,
         "quality": round(hit.quality, 2),
         "seconds": round(seconds, 3),
     }

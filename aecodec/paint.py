@@ -13,10 +13,10 @@ from aecodec.container import Colour, Header
 from aecodec.cost import grey_levels
 from aecodec.model import Model
 from aecodec.tile import LATENT
-from aecodec.window import Box, padded
 
 Float = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
+Rows = tuple[list[Float], list[Float], list[Float]]  # tiles of a row, of the one above and below
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -35,52 +35,68 @@ def each(
 
 
 def paint(model: Model, header: Header, latents: Callable[[int], Float], threads: int) -> Pixels:
-    """The pixels of y_hat (M,h,w) of every tile, row by row: three rows are held at a time."""
+    """The pixels (H,W) or (H,W,3) of y_hat (M,h,w) of every tile; see `painted_rows`."""
+    shape = (header.height, header.width)
+    pixels = np.empty(shape if header.colour is Colour.GREY else (*shape, 3), np.uint8)
+    top = 0
+    for part in painted_rows(model, header, latents, threads):
+        pixels[top : top + len(part)] = part
+        top += len(part)
+    return pixels
+
+
+def painted_rows(
+    model: Model, header: Header, latents: Callable[[int], Float], threads: int
+) -> Iterator[Pixels]:
+    """The same, a row of tiles at a time, from the top; the latents of two rows are held."""
     grey = header.colour is Colour.GREY
-    shape = (header.height, header.width) if grey else (header.height, header.width, 3)
-    pixels = np.empty(shape, np.uint8)
-    boxes = list(header.boxes)
+    boxes, margin = list(header.boxes), model.halo // LATENT
     parallel = header.tile_count > 1
     left, top, right, bottom = boxes[0]
     # Tiles larger than our own come from strangers: memory must not grow with the cores.
     workers = max(1, min(threads, threads * TILE * TILE // ((right - left) * (bottom - top))))
 
-    def row(index: int) -> Float | None:
-        if not 0 <= index < header.rows:
-            return None
+    # A synthesis uses all cores itself and takes a quarter of a gigabyte; decoding neither.
+    painters = -(-workers // 4)
+
+    def row(index: int) -> list[Float]:
         part = range(index * header.columns, (index + 1) * header.columns)
-        return np.concatenate(list(each(latents, part, parallel, workers)), 2)
+        return list(each(latents, part, parallel, workers)) if index < header.rows else []
 
-    above, here = None, row(0)
+    above: list[Float] = []
+    here = row(0)
     for index in range(header.rows):
-        below = row(index + 1)
-        y_hat, skipped = _with_margins(above, here, below, model.halo // LATENT)
+        rows = (above, here, row(index + 1))
+        _, top, _, bottom = boxes[index * header.columns]
+        shape = (bottom - top, header.width)
+        pixels = np.empty(shape if grey else (*shape, 3), np.uint8)
 
-        def fill(box: Box, y_hat: Float = y_hat, skipped: int = skipped) -> None:
-            left, top, right, bottom = box
-            start = max(0, left - model.halo)
-            stop = min(padded(header.width), padded(right) + model.halo)
-            part = np.ascontiguousarray(y_hat[:, :, start // LATENT : stop // LATENT])
-            x_hat = model.networks.synthesis(part, header.quality)
-            x_hat = x_hat[skipped : skipped + bottom - top, left - start : right - start]
-            target = pixels[top:bottom, left:right]
-            target[:] = grey_levels(x_hat) if grey else x_hat
+        def fill(column: int, rows: Rows = rows, row: int = index, pixels: Pixels = pixels) -> None:
+            left, _, right, _ = boxes[row * header.columns + column]
+            x_hat = model.networks.synthesis(_around(rows, column, margin), header.quality)
+            first, start = (model.halo if before else 0 for before in (rows[0], column))
+            part = x_hat[first : first + len(pixels), start : start + right - left]
+            pixels[:, left:right] = grey_levels(part) if grey else part
 
-        row_boxes = boxes[index * header.columns : (index + 1) * header.columns]
-        for _ in each(fill, row_boxes, parallel, workers):
+        for _ in each(fill, range(header.columns), parallel, painters):
             pass
-        above, here = here, below
+        yield pixels
+        above, here = [tile[:, -margin:].copy() for tile in here], rows[2]
     if parallel:
         model.networks.close()
-    return pixels
 
 
-def _with_margins(
-    above: Float | None, here: Float | None, below: Float | None, margin: int
-) -> tuple[Float, int]:
-    """A row of latents with a margin of its neighbours; pixels that the upper margin adds."""
-    parts = [] if above is None else [above[:, -margin:]]
-    parts += [row for row in (here,) if row is not None]
-    parts += [] if below is None else [below[:, :margin]]
-    y_hat = np.concatenate(parts, 1) if len(parts) > 1 else parts[0]
-    return y_hat, 0 if above is None else margin * LATENT
+def _around(rows: Rows, column: int, margin: int) -> Float:
+    """The latents of a tile in the middle row with a margin of its neighbours, where it has any."""
+    left, right = max(0, column - 1), column + 2
+    strips = []
+    for tiles, part in zip(rows, (slice(-margin, None), slice(None), slice(margin)), strict=True):
+        if not tiles:
+            continue
+        beside = [tile[:, part] for tile in tiles[left:right]]
+        if column:
+            beside[0] = beside[0][..., -margin:]
+        if right <= len(tiles):
+            beside[-1] = beside[-1][..., :margin]
+        strips.append(np.concatenate(beside, 2))
+    return np.concatenate(strips, 1) if len(strips) > 1 else strips[0]

@@ -62,6 +62,7 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "AVIF": {"quality": 95, "subsampling": "4:4:4"},
 }
 _ALPHA_FORMATS = {"PNG", "WEBP", "TIFF", "AVIF", "JPEG2000", "TGA", "QOI"}
+_STRIP = 512  # rows handed over at a time
 _limit_lock = threading.Lock()
 
 
@@ -126,7 +127,7 @@ def from_image(
             image = image.convert(mode)
         if orientation in _TURNS:
             image = image.transpose(_TURNS[orientation])
-        pixels = np.array(image)
+        pixels = _pixels(image)
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise PictureError(f"cannot be decoded: {error}") from error
     alpha = None
@@ -136,6 +137,17 @@ def from_image(
     xmp = _block(info.get("xmp") or info.get("XML:com.adobe.xmp"))
     icc = _block(info.get("icc_profile"))
     return Picture(pixels, alpha, icc, upright_exif(exif), upright_xmp(xmp))
+
+
+def _pixels(image: Image.Image) -> Array:
+    """(H,W) or (H,W,C) of a loaded image; in strips, for Pillow copies what it gives twice."""
+    planes = len(image.getbands())
+    shape = (image.height, image.width) if planes == 1 else (image.height, image.width, planes)
+    pixels = np.empty(shape, np.uint8)
+    for top in range(0, image.height, _STRIP):
+        bottom = min(image.height, top + _STRIP)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return pixels
 
 
 def from_array(array: npt.NDArray[Any]) -> Picture:

@@ -33,7 +33,6 @@ _LOSSLESS = 100.0  # dB: stands for infinity where slopes are computed
 _START = 6000  # hundredths: the first guess
 _SLOPES = {"size": 0.00035, "psnr": 0.0015}  # per hundredth of quality, until two are measured
 _BLIND_STEPS = 3  # extrapolations before the end of the scale itself is tried
-_BAND = 2**20  # pixels compared at a time
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 Unit = Literal["size", "bpp", "psnr"]
@@ -99,14 +98,9 @@ def psnr(a: Picture, b: Picture) -> float:
 
     Alpha is kept exactly by the format and not counted.
     """
-    import numpy as np
+    from aecodec.distortion import decibels, squared_error
 
-    squares = 0
-    rows = max(1, _BAND // a.width)
-    for top in range(0, a.height, rows):
-        difference = a.pixels[top : top + rows].astype(np.int32) - b.pixels[top : top + rows]
-        squares += int(np.square(difference).sum(dtype=np.int64))
-    return 10 * math.log10(255**2 * a.pixels.size / squares) if squares else math.inf
+    return decibels(squared_error(a.pixels, b.pixels), a.pixels.size)
 
 
 def target_of(size: float | None, bpp: float | None, psnr: float | None) -> Target | None:

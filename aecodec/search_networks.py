@@ -27,13 +27,14 @@ from aecodec.prior import (
     interpolate,
 )
 from aecodec.quantise import DEEPEST, STEP_WORTH
+from aecodec.search_filter import SearchFilter
 from aecodec.tile import LATENT
 from aecodec.torch_networks import TorchNetworks
 from aecodec.window import Window
 
 Tensor = Any  # torch.Tensor, which is not imported here
 
-BLOCK = 640  # pixels a side for which the gradients of the synthesis are held at once
+BLOCK = 800  # pixels a side for which the gradients of the synthesis are held at once
 
 
 class StraightThrough:
@@ -65,8 +66,11 @@ def _passing(torch: Any, name: str) -> Any:
 class SearchNetworks(TorchNetworks):
     """The networks of a model folder with gradients.
 
-    `TorchNetworks` rounds with its PyTorch alone, so giving it another one is all there is to do.
+    `TorchNetworks` rounds with its PyTorch alone, so it is given another one, and a filter that
+    knows its gradient.
     """
+
+    _eight_bits = SearchFilter
 
     def __init__(self, folder: Any, vectors: Any, device: str) -> None:
         super().__init__(folder, vectors, device, exact_dtype="float32", convolution=True)

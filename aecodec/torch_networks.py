@@ -38,6 +38,8 @@ class TorchNetworks(OnnxNetworks):
     channels_last layout if asked for. Both are for tests and comparisons.
     """
 
+    _eight_bits: type[EightBitFilter] = EightBitFilter
+
     def __init__(
         self,
         folder: Path,
@@ -248,7 +250,7 @@ class TorchNetworks(OnnxNetworks):
         names = [f"{own}.layers.{i}" for i in range(self._count(f"{own}.layers", "weight"))]
         blocks = [f"{own}.blocks.{i}" for i in range(self._count(f"{own}.blocks"))]
         if self._has(f"{own}.points"):
-            a = EightBitFilter(torch, self._tensor, own).run(a, names, blocks)
+            a = self._eight_bits(torch, self._tensor, own).run(a, names, blocks)
         else:
             slope = float(self._tensor(f"{own}.slope", torch.float32))
             for name in names:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 import synthetic
 
-from aecodec import codec, container, weights, window
+from aecodec import codec, container, rate, weights, window
 from aecodec.container import Colour, Header, Tile
 from aecodec.entropy import SymbolEncoder, TableSet
 from aecodec.errors import FormatError, LimitError, ModelError, PictureError, SymbolError
@@ -268,6 +268,18 @@ def test_no_seams_in_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_verification_changes_nothing(mode: str) -> None:
     source = synthetic.picture(mode, 70, 66, metadata=True)
     assert codec.encode_picture(source, verify=True) == codec.encode_picture(source)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_verification_measures_what_a_decoder_shows(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "TILE", 128)
+    monkeypatch.setattr(codec, "SINGLE_TILE_PIXELS", 256)
+    source = synthetic.picture(mode, 150, 300)
+    encoder = codec.Encoder(source)
+    data = encoder.encode(40)
+    assert encoder.verify(data) == rate.psnr(source, codec.decode_file(data))
 
 
 def test_verification_finds_wrong_symbols(monkeypatch: pytest.MonkeyPatch) -> None:

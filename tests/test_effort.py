@@ -39,8 +39,8 @@ def test_every_level_is_read_by_the_ordinary_decoder(level: int, mode: str) -> N
     source = synthetic.picture(mode, 75, 66)
     encoder = codec.Encoder(source, effort=level, threads=1, time_limit=1 if level > 6 else 0)
     data = encoder.encode(40)
-    back = encoder.verify(data)
-    assert np.array_equal(back.pixels, codec.decode_file(data).pixels)
+    back = codec.decode_file(data)
+    assert encoder.verify(data) == rate.psnr(source, back)
     assert np.array_equal(back.pixels, encoder.decoded().pixels)
     assert np.abs(back.pixels.astype(int) - source.pixels).mean() < 20
 

@@ -56,6 +56,15 @@ def test_modes_survive_files(mode: str, suffix: str, tmp_path: Path) -> None:
     assert kept.alpha is None or np.array_equal(back.alpha, kept.alpha)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_pictures_higher_than_a_strip(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture, "_STRIP", 2)
+    planes = {"L": RGB[..., 0], "RGB": RGB, "RGBA": np.dstack((RGB, ALPHA))}
+    back = from_image(Image.fromarray(planes[mode]))
+    assert np.array_equal(back.pixels, RGB[..., 0] if mode == "L" else RGB)
+    assert back.alpha is None or np.array_equal(back.alpha, ALPHA)
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_image_and_array_agree(mode: str) -> None:
     array = RNG.integers(0, 256, (4, 3, len(mode)), np.uint8)
