@@ -61,7 +61,7 @@ def encode(
 
     quality: 0..100, higher is better, continuous. In its place one of size (best quality in at
     most so many bytes), bpp (or bits per pixel) and psnr (smallest file of so many dB). effort:
-    1 (fast) to 9 (small), by default AECODEC_EFFORT, else 2; from 7 on it needs PyTorch.
+    1 (fast) to 9 (small), by default AECODEC_EFFORT, else 3; from 7 on it needs PyTorch.
     metadata: which of ICC profile, EXIF and XMP to keep. threads: 0 for all cores. Raises
     AecError.
     """

@@ -188,7 +188,7 @@ Examples:
 @click.option("--psnr", type=float, metavar="DB", help="Smallest file of this PSNR.")
 @click.option("-e", "--effort", type=click.IntRange(1, 9), metavar="1..9",
     help="Time for smaller files, from fast to slow; 7 to 9 need PyTorch.  "
-    "[default: AECODEC_EFFORT, else 2]")  # fmt: skip
+    "[default: AECODEC_EFFORT, else 3]")  # fmt: skip
 @click.option("--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
     help="End the search of efforts 4 to 9 then, with the best it has found.")  # fmt: skip
 @click.option("--metadata", type=click.Choice(["all", "icc", "none"], case_sensitive=False),

@@ -1,8 +1,8 @@
 """Effort: how much of the encoder's time goes into smaller files. Decoders do not notice.
 
     1      symbols by rounding
-    2      symbols from a dead zone that knows how rare each one is: the default
-    3      and what an error in each channel costs; hyper-latents likewise
+    2      symbols from a dead zone that knows how rare each one is
+    3      and what an error in each channel costs; hyper-latents likewise: the default
     4..6   passes through the decoder, each of which corrects what the last one left
     7..9   gradient search of the latents through decoder and prior (PyTorch)
 
@@ -21,7 +21,7 @@ from aecodec.errors import AecError
 from aecodec.quantise import STRENGTH
 
 VARIABLE = "AECODEC_EFFORT"
-DEFAULT = 2
+DEFAULT = 3
 LEAST, MOST = 1, 9
 
 
@@ -47,8 +47,8 @@ LEVELS = {
     level.number: level
     for level in (
         Level(1, first=0.0, by_cost=False),
-        Level(DEFAULT, first=STRENGTH, by_cost=False),
-        Level(3),
+        Level(2, first=STRENGTH, by_cost=False),
+        Level(DEFAULT),
         Level(4, passes=1),
         Level(5, passes=2),
         Level(6, passes=4),
@@ -58,7 +58,7 @@ LEVELS = {
     )
 }
 
-DRAFT = LEVELS[3]  # what tries out qualities for the slower levels
+DRAFT = LEVELS[DEFAULT]  # what tries out qualities for the slower levels
 
 
 def level(effort: int | None = None) -> Level:

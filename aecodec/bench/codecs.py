@@ -23,6 +23,8 @@ from typing import Any
 
 from PIL import Image, features
 
+SLOW_EFFORT = 8  # the search for those who compress once and send often; only run when named
+
 Encoder = Callable[[Image.Image, float, int], bytes]
 Decoder = Callable[[Path, int], Image.Image]
 
@@ -146,8 +148,11 @@ def _aecodec() -> Any:
     return importlib.import_module("aecodec")
 
 
-def _aec_encode(image: Image.Image, quality: float, threads: int) -> bytes:
-    return bytes(_aecodec().encode(image, quality=quality, threads=threads))
+def _aec_encoder(effort: int | None = None) -> Encoder:
+    def encode(image: Image.Image, quality: float, threads: int) -> bytes:
+        return bytes(_aecodec().encode(image, quality=quality, threads=threads, effort=effort))
+
+    return encode
 
 
 def _aec_decode(path: Path, threads: int) -> Image.Image:
@@ -171,9 +176,21 @@ REGISTRY: dict[str, Codec] = {
             suffix=".aec",
             settings="one weights file for every quality",
             qualities=(0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100),
-            encode=_aec_encode,
+            encode=_aec_encoder(),
             decode=_aec_decode,
             version=_aec_version,
+            learned=True,
+            integer_quality=False,
+        ),
+        Codec(
+            name="aec-slow",
+            label=f"aecodec, effort {SLOW_EFFORT}",
+            suffix=".aec",
+            settings="the same with a gradient search by the encoder, some 20 s for 0.4 megapixels",
+            qualities=(0, 20, 40, 60, 80, 100),
+            encode=_aec_encoder(SLOW_EFFORT),
+            decode=_aec_decode,
+            version=lambda: f"{_aec_version()}, effort {SLOW_EFFORT}",
             learned=True,
             integer_quality=False,
         ),

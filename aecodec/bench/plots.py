@@ -27,6 +27,8 @@ THEMES = {"": ("#1f2328", "#ffffff"), "-dark": ("#e6edf3", "#0d1117")}
 OWN_COLOUR = "#f2600c"
 # Every colour keeps a contrast of 3:1 and more on white and on near-black.
 COLOURS = {
+    "aec": OWN_COLOUR,
+    "aec-slow": "#b85c00",
     "jpeg": "#8a8f98",
     "jpeg2000": "#b07d3c",
     "webp": "#2f9e5b",
@@ -109,10 +111,7 @@ def _adaptive(svg: str) -> str:
 
 def _colours(curves: Sequence[Curve]) -> dict[str, str]:
     spare = iter(SPARE_COLOURS * (1 + len(curves) // len(SPARE_COLOURS)))
-    return {
-        curve.name: OWN_COLOUR if curve.name == "aec" else COLOURS.get(curve.name) or next(spare)
-        for curve in curves
-    }
+    return {curve.name: COLOURS.get(curve.name) or next(spare) for curve in curves}
 
 
 def _line(axes: Any, curve: Curve, values: Sequence[float], colour: str) -> None:
