@@ -31,8 +31,9 @@ class Level:
 
     first, strength: of the dead zone in the first pass and in those that follow: shares as
     STRENGTH of `aecodec.quantise` is one, 0 for plain rounding. by_cost: the dead zone knows what
-    the error in each channel costs, and hyper-latents are chosen by their cost too. passes:
-    corrections through the decoder. steps: of the gradient search.
+    the error in each channel costs, and hyper-latents are chosen by their cost too, with z_worth
+    bits for a squared error of one in them. passes: corrections through the decoder. steps: of
+    the gradient search.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Level:
     by_cost: bool = True
     passes: int = 0
     steps: int = 0
+    z_worth: float = 200.0
 
 
 LEVELS = {

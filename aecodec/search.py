@@ -27,9 +27,6 @@ from aecodec.window import Window
 Float = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 
-# Bits that a squared error of one in a hyper-latent is worth, and of one in the search.
-Z_WORTH = 40.0
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -63,7 +60,8 @@ def corrected(cost: Cost, window: Window, level: Level, clock: Clock) -> Candida
     """The best of `level.passes` + 1 passes."""
     model, quality = cost.model, cost.quality
     u = window.inner
-    target, z = u, rounded_z(model, model.networks.hyper_analysis(u, quality), quality)
+    h_a = model.networks.hyper_analysis(u, quality)
+    target, z = u, rounded_z(model, h_a, quality, level.z_worth)
     dead_zone = (STEP_WORTH / cost.per_step).astype(np.float32)
     best: Candidate | None = None
     for number in range(level.passes + 1):
@@ -87,13 +85,16 @@ def corrected(cost: Cost, window: Window, level: Level, clock: Clock) -> Candida
     return best
 
 
-def rounded_z(model: Model, z: Float, quality: int) -> Int32:
-    """Hyper-latents (Z,h,w) as integers: near to z, and cheap by the frozen tables."""
+def rounded_z(model: Model, z: Float, quality: int, worth: float) -> Int32:
+    """Hyper-latents (Z,h,w) as integers: near to z, and cheap by the frozen tables.
+
+    worth: bits that a squared error of one is taken to cost.
+    """
     channels = model.z_index((len(z), 1, 1), quality)
     values = np.arange(-Z_LIMIT, Z_LIMIT + 1)
     starts = model.z_tables.starts[channels]
     counts = model.z_tables.frequencies[starts[:, None] + np.arange(len(values))]
     bits = -np.log2(counts.astype(np.float64))[:, None, None]
     distance = np.nan_to_num(z)[..., None].astype(np.float64) - values
-    cheapest: Int32 = (np.argmin(bits + Z_WORTH * distance**2, -1) - Z_LIMIT).astype(np.int32)
+    cheapest: Int32 = (np.argmin(bits + worth * distance**2, -1) - Z_LIMIT).astype(np.int32)
     return cheapest
