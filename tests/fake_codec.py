@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from aecodec import alpha, container
+from aecodec import alpha, container, rate
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.damage import Damage, survey
 from aecodec.effort import level
@@ -46,9 +46,9 @@ class Encoder:
     def decoded(self) -> Picture:
         return _decode(container.read(self.data))
 
-    def verify(self, data: bytes) -> Picture:
-        found: Picture = sys.modules["aecodec.codec"].decode_file(data)
-        return found
+    def verify(self, data: bytes) -> float:
+        decoded: Picture = sys.modules["aecodec.codec"].decode_file(data)
+        return rate.psnr(self.picture, decoded)
 
 
 def encode_picture(
