@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from aecodec.distortion import squared_error
 from aecodec.model import Model
 from aecodec.prior import MAX_QUALITY
 from aecodec.tile import Coded
@@ -80,8 +81,7 @@ class Cost:
 
     def error(self, window: Window, decoded: Pixels) -> float:
         """Sum of squared errors over all samples of the window."""
-        difference = decoded.astype(np.int32) - window.pixels
-        return float(np.square(difference).sum(dtype=np.int64))
+        return float(squared_error(decoded, window.pixels))
 
     def total(self, window: Window, coded: Coded, decoded: Pixels) -> float:
         """J of a tile's symbols, where `decoded` is the window decoded from them."""

@@ -212,10 +212,9 @@ def _compress(settings: Compression, job: Job, writing: Writing) -> Outcome:
     source = _read(job)
     if container.is_aec(source):
         raise PictureError("is an .aec file already")
-    start = time.perf_counter()
+    size, start = len(source), time.perf_counter()
     from aecodec import codec, picture
 
-    size = len(source)
     loaded = picture.load(source, settings.max_pixels, first_frame=settings.first_frame)
     del source  # a large picture's file is large too
     encoder = codec.Encoder(
@@ -234,11 +233,8 @@ def _compress(settings: Compression, job: Job, writing: Writing) -> Outcome:
     seconds = time.perf_counter() - start
     psnr = encoder.verify(hit.data) if settings.verify else hit.psnr
     _write(job, hit.data, writing)
-    report = _figures(job, loaded, len(hit.data)) | {
-        "source_bytes": size,
-        "quality": round(hit.quality, 2),
-        "seconds": round(seconds, 3),
-    }
+    report = _figures(job, loaded, len(hit.data)) | {"source_bytes": size}
+    report |= {"quality": round(hit.quality, 2), "seconds": round(seconds, 3)}
     return Outcome(job, "ok", report if psnr is None else report | {"psnr": psnr})
 
 

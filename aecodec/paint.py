@@ -74,7 +74,7 @@ def painted_rows(
         def fill(column: int, rows: Rows = rows, row: int = index, pixels: Pixels = pixels) -> None:
             left, _, right, _ = boxes[row * header.columns + column]
             x_hat = model.networks.synthesis(_around(rows, column, margin), header.quality)
-            first, start = (model.halo if before else 0 for before in (rows[0], column))
+            first, start = model.halo if rows[0] else 0, model.halo if column else 0
             part = x_hat[first : first + len(pixels), start : start + right - left]
             pixels[:, left:right] = grey_levels(part) if grey else part
 
@@ -98,5 +98,10 @@ def _around(rows: Rows, column: int, margin: int) -> Float:
             beside[0] = beside[0][..., -margin:]
         if right <= len(tiles):
             beside[-1] = beside[-1][..., :margin]
-        strips.append(np.concatenate(beside, 2))
-    return np.concatenate(strips, 1) if len(strips) > 1 else strips[0]
+        strips.append(_joined(beside, 2))
+    return _joined(strips, 1)
+
+
+def _joined(parts: list[Float], axis: int) -> Float:
+    """The parts one behind the other; a single one, as most pictures have, is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis)

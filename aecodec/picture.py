@@ -29,7 +29,14 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin, TiffTags, UnidentifiedIm
 
 from aecodec import files
 from aecodec.errors import AecError, LimitError, PictureError
-from aecodec.metadata import ORIENTATION, upright_exif, upright_xmp
+from aecodec.metadata import (
+    EXIF_PREFIX,
+    exif_of,
+    orientation_of,
+    raw_block,
+    upright_exif,
+    upright_xmp,
+)
 
 Array = npt.NDArray[np.uint8]
 Source = str | os.PathLike[str] | bytes | IO[bytes]
@@ -53,7 +60,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _TIFF_XMP = 700
-_EXIF_PREFIX = b"Exif\0\0"  # belongs to JPEG's marker, not to the EXIF block
 # Decoded pixels should not be degraded again by defaults meant for small files.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {"compress_level": 3},  # half the time of Pillow's 6, bytes within some per cent
@@ -119,8 +125,8 @@ def from_image(
     _check_kind(image, first_frame)
     try:
         _load(image)
-        info, orientation = image.info, _orientation(image)
-        exif, mode = _raw_exif(image), _target_mode(image)
+        info, orientation = image.info, orientation_of(image)
+        exif, mode = exif_of(image), _target_mode(image)
         if image.mode == "1":
             image = image.convert("L")
         if image.mode != mode:
@@ -134,8 +140,8 @@ def from_image(
     if mode in ("LA", "RGBA"):
         alpha = np.ascontiguousarray(pixels[..., -1])
         pixels = np.ascontiguousarray(pixels[..., 0] if mode == "LA" else pixels[..., :3])
-    xmp = _block(info.get("xmp") or info.get("XML:com.adobe.xmp"))
-    icc = _block(info.get("icc_profile"))
+    xmp = raw_block(info.get("xmp") or info.get("XML:com.adobe.xmp"))
+    icc = raw_block(info.get("icc_profile"))
     return Picture(pixels, alpha, icc, upright_exif(exif), upright_xmp(xmp))
 
 
@@ -279,33 +285,9 @@ def _target_mode(image: Image.Image) -> str:
     return mode
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1 to 8 of a loaded picture (TIFF is turned by Pillow and says 1)."""
-    try:
-        value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # a damaged EXIF block is no reason to refuse the pixels
-        return 1
-    return value if isinstance(value, int) else 1
-
-
-def _raw_exif(image: Image.Image) -> bytes | None:
-    """The EXIF block of a file that has one (TIFF tags describe the TIFF file: not taken)."""
-    raw = image.info.get("exif")
-    if not raw and "Raw profile type exif" in image.info:
-        raw = image.getexif().tobytes()
-    return _block(raw.removeprefix(_EXIF_PREFIX) if isinstance(raw, bytes) else None)
-
-
-def _block(value: object) -> bytes | None:
-    """Metadata as bytes; nothing in place of an empty or foreign value."""
-    if isinstance(value, str):
-        value = value.encode()
-    return value if isinstance(value, bytes) and value else None
-
-
 def _metadata(picture: Picture) -> dict[str, bytes]:
     """Metadata under the names that Pillow gives it, in `info` and in save options."""
-    exif = picture.exif and _EXIF_PREFIX + picture.exif
+    exif = picture.exif and EXIF_PREFIX + picture.exif
     found = {"icc_profile": picture.icc, "exif": exif, "xmp": picture.xmp}
     return {key: value for key, value in found.items() if value}
 

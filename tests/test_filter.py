@@ -113,17 +113,15 @@ def test_each_band_of_quality_has_its_filter(watched: Codec, y_hat: torch.Tensor
     assert not torch.allclose(first[2:], together[2:], atol=0.1)
 
 
-def test_the_search_knows_the_gradient_of_the_filter(
-    watched: Codec, y_hat: torch.Tensor, tmp_path: Path
-) -> None:
+def test_the_search_knows_the_gradient_of_the_filter(watched: Codec, tmp_path: Path) -> None:
     weights = Weights(export.export(watched, tmp_path, {}))
     networks = SearchNetworks(weights.folder, weights.tensors("vectors"), "cpu")
     name = "filter.1"
     layers = [f"{name}.layers.0", f"{name}.layers.1"]
     blocks = [f"{name}.blocks.0", f"{name}.blocks.1"]
-    plain, lean = (torch.randn(1, 16, 9, 11, generator=torch.Generator().manual_seed(3))
-                   for _ in range(2))  # fmt: skip
-    slope = torch.randn(plain.shape, generator=torch.Generator().manual_seed(4))
+    generator = torch.Generator().manual_seed(3)
+    plain, slope = (torch.randn(1, 16, 9, 11, generator=generator) for _ in range(2))
+    lean = plain.clone()
     expected = passing(networks, name, plain.requires_grad_(), layers, blocks)
     expected.backward(slope)
     out = SearchFilter(networks.torch, networks._tensor, name).run(

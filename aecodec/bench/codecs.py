@@ -23,6 +23,8 @@ from typing import Any
 
 from PIL import Image, features
 
+from aecodec.effort import DEFAULT
+
 SLOW_EFFORT = 8  # the search for those who compress once and send often; only run when named
 
 Encoder = Callable[[Image.Image, float, int], bytes]
@@ -148,7 +150,7 @@ def _aecodec() -> Any:
     return importlib.import_module("aecodec")
 
 
-def _aec_encoder(effort: int | None = None) -> Encoder:
+def _aec_encoder(effort: int) -> Encoder:
     def encode(image: Image.Image, quality: float, threads: int) -> bytes:
         return bytes(_aecodec().encode(image, quality=quality, threads=threads, effort=effort))
 
@@ -176,7 +178,7 @@ REGISTRY: dict[str, Codec] = {
             suffix=".aec",
             settings="one weights file for every quality",
             qualities=(0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100),
-            encode=_aec_encoder(),
+            encode=_aec_encoder(DEFAULT),
             decode=_aec_decode,
             version=_aec_version,
             learned=True,
