@@ -33,7 +33,7 @@ from aecodec.training.train import ema_update, learning_rate, stop_on_sigterm
 
 WATCHED = 40  # batches
 PARTS = ("linear_s", "linear_bias", "g_s.", "q_s8.", "q_s16.", "filter.")
-MARGIN = 6.0  # of quality, beyond its ends, that a band's filter learns too
+MARGIN = 8.0  # of quality, beyond its ends, that a band's filter learns too
 
 
 class Pool(NamedTuple):
