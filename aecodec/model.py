@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from aecodec.devices import device_name, open_networks
 from aecodec.entropy import TableSet
-from aecodec.prior import MAX_QUALITY, Prior, PriorTables
+from aecodec.prior import MAX_QUALITY, STEPS, Prior, PriorTables
 from aecodec.quantise import shifts
 from aecodec.transforms import OnnxNetworks, default_threads
 from aecodec.weights import Weights, default_id, open_weights
@@ -73,6 +73,11 @@ def _open_model(model_id: str, threads: int, device: str) -> Model:
         vector=t["vector"].astype(np.int64),
         luma=t["luma"].astype(bool),
         levels=len(t["y_sizes"]),
+        offsets={
+            step: t[name].astype(np.int64)
+            for step in range(STEPS)
+            if (name := f"predictor_{step}") in t
+        },
     )
     networks = open_networks(weights.folder, weights.tensors("vectors"), threads, device)
     return Model(

@@ -4,13 +4,15 @@ Everything here is integer arithmetic, and the two networks it asks (h_s and the
 integers, whatever runtime computes them: see docs/determinism.md. So encoder and decoder,
 on any machine, agree on every table index and every mean.
 
+In some steps the predictor improves the means: it sees the picture that the symbols so far make.
+
 Fixed point: y_hat and means are in 1/16 of a quantisation step; network inputs in 1/64 of
 u = y / s; network means in 1/256 of u; scale indices in 1/64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -31,6 +33,9 @@ MEAN_UNITS = 16  # of y_hat and means, per quantisation step
 UNITS, INDEX_BITS = 64, 6  # of network activations and scale indices
 ACTIVATION_MIN, ACTIVATION_MAX = -16 * UNITS, 16 * UNITS - 1
 GAIN_SHIFT, INVERSE_SHIFT = 20, 16  # fixed point of the gain tables
+PICTURE_MIN, PICTURE_MAX = -2048, 2047  # a picture so far is in 1/8 of a level around 128
+PICTURE_UNITS = 512  # of these make the 64 levels in which the predictor's convolutions work
+LAP_BITS = 10  # binary places of the lapped filter's integers
 Z_LIMIT = 15  # hyper-latents are clipped to -15..15
 QUALITY_STEP = 200  # quality tables hold a row every 2.00
 MAX_QUALITY = 10000  # hundredths
@@ -51,6 +56,9 @@ class ExactNetworks(Protocol):
         Only of the elements that the step codes, in coding order of all channels.
         """
 
+    def predictor(self, step: int, context: Float, mean: Float, offset: Int32) -> Float:
+        """context (1,M+4,h,w), means (4,M/4,h/2 * w/2), offset (C,) -> better means."""
+
 
 @dataclass(frozen=True)
 class PriorTables:
@@ -58,8 +66,9 @@ class PriorTables:
 
     gain (R,M): 1/16 steps per 1/256 of u, times 2^20; inverse (R,M): 1/64 of u per 1/16 step,
     times 2^16; shift (R,M): what the quality adds to the scale index, in 1/64; vector (R,W):
-    what it adds to h_s, in 1/64. luma (M,): channels that a grey picture uses. levels: scale
-    tables, of which index 0 is the certain zero.
+    what it adds to h_s, in 1/64. offsets (R,C): what it adds to the predictor's first bias, for
+    each step that has a predictor. luma (M,): channels that a grey picture uses.
+    levels: scale tables, of which index 0 is the certain zero.
     """
 
     gain: Int64
@@ -68,6 +77,11 @@ class PriorTables:
     vector: Int64
     luma: npt.NDArray[np.bool_]
     levels: int
+    offsets: Mapping[int, Int64]
+
+    def offset(self, step: int, quality: int) -> Int32:
+        """(C,): the row of a step's offsets at a quality in hundredths."""
+        return interpolate(self.offsets[step], quality).astype(np.int32)
 
 
 def interpolate(table: Int64, quality: int) -> Int64:
@@ -174,6 +188,9 @@ class Prior:
         inverse = walk.rows(self._row("inverse"))
         for step in range(STEPS):
             raw_mean, raw_index = self.networks.prior(step, context, common)
+            if step in self.tables.offsets:
+                offset = self.tables.offset(step, self.quality)
+                raw_mean = self.networks.predictor(step, context, raw_mean, offset)
             mean, index = self._parameters(raw_mean, raw_index)
             values = exchange(step, mean.ravel(), index.ravel()).astype(np.int64)
             values *= MEAN_UNITS

@@ -148,6 +148,9 @@ class _Search:
         y_hat, bits = torch.zeros_like(self._target), 0.0
         for step in range(STEPS):
             raw_mean, raw_index = self._networks.parameters(step, context, common)
+            if step in tables.offsets:
+                offset = tables.offsets[step]
+                raw_mean = self._networks.better(step, context.detach(), raw_mean, offset)
             mean = torch.floor(raw_mean.double() * tables.gain + 0.5) / MEAN_UNITS
             index = (raw_index + tables.shift) / (1 << INDEX_BITS)
             level = tables.level(index.detach())

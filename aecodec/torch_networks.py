@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from aecodec.eight_bits import EightBitFilter, EightBitPrior
 from aecodec.prior import STEP_PHASES
+from aecodec.torch_predictor import TorchPredictor
 from aecodec.transforms import OnnxNetworks
 from aecodec.weights import STORE
 
@@ -74,9 +75,9 @@ class TorchNetworks(OnnxNetworks):
                 key: torch.from_numpy(np.ascontiguousarray(value)).to(self._device)
                 for key, value in inputs.items()
             }
-            if name.startswith("synthesis_"):
-                name, _, band = name.partition("_")
-                arguments["band"] = int(band)  # of quality
+            name, _, number = name.partition("_") if name[-1].isdigit() else (name, "", "")
+            if number:  # of the band of quality, or of the step
+                arguments["number"] = int(number)
             function: Callable[..., list[Tensor]] = getattr(self, f"_graph_{name}")
             return [tensor.cpu().numpy() for tensor in function(**arguments)]
 
@@ -145,6 +146,15 @@ class TorchNetworks(OnnxNetworks):
         a = prior.run(self._enter(a), k, self._count("prior.blocks"))
         return [self._quarters(a, f"prior.{name}", k) for name in ("mean", "scale")]
 
+    def _graph_predictor(
+        self, number: int, context: Tensor, mean: Tensor, offset: Tensor
+    ) -> list[Tensor]:
+        predictor = TorchPredictor(self._torch, self._exact_tensor, self._sums, self._exact, number)
+        own, dtype = f"predictor.{number}", self._exact_dtype
+        layers, blocks = self._count(f"{own}.layers", "weight"), self._count(f"{own}.blocks")
+        context, mean, offset = self._enter(context), mean.to(dtype), offset.to(dtype)
+        return [predictor.run(context, mean, offset, layers, blocks).float()]
+
     def _exact_tensor(self, name: str) -> Tensor:
         return self._tensor(name, self._exact_dtype)
 
@@ -206,10 +216,10 @@ class TorchNetworks(OnnxNetworks):
         return parts.unflatten(1, (3, 4)).transpose(1, 2).flatten(1, 2)
 
     def _x_hat(
-        self, band: int, y_hat: Tensor, q_filter: Tensor,
+        self, number: int, y_hat: Tensor, q_filter: Tensor,
         q_s8: Tensor = None, q_s16: Tensor = None,
     ) -> Tensor:  # fmt: skip
-        """The picture (1,3,H,W), rounded to levels but not yet converted."""
+        """The picture (1,3,H,W), rounded to levels but not yet converted; number: of the band."""
         torch = self._torch
         weight, offset = (
             self._tensor(name, torch.float32) for name in ("linear_s", "linear_offset")
@@ -218,7 +228,7 @@ class TorchNetworks(OnnxNetworks):
         x_hat = self._lap(x_hat, transposed=True)
         if q_s8 is not None:
             x_hat = x_hat + self._synthesis_network(y_hat, q_s8, q_s16)
-        x_hat = (x_hat + self._filter(x_hat, f"filter.{band}", q_filter)) * 64.0 + 128.0
+        x_hat = (x_hat + self._filter(x_hat, f"filter.{number}", q_filter)) * 64.0 + 128.0
         return torch.round(x_hat.clamp(0.0, 255.0))
 
     def _synthesis_network(self, y_hat: Tensor, q_s8: Tensor, q_s16: Tensor) -> Tensor:
@@ -293,19 +303,24 @@ class TorchNetworks(OnnxNetworks):
         return out.reshape(1, weight.shape[0], *x.shape[2:])
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """1x1 or depthwise convolution as PyTorch does it."""
+        """1x1, depthwise or full convolution as PyTorch does it."""
         conv2d = self._torch.nn.functional.conv2d
         if weight.dim() == 2:
             return conv2d(x, weight[:, :, None, None], bias)
-        return conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
+        groups = len(weight) if weight.shape[1] == 1 else 1
+        return conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=groups)
 
     def _shifted_sum(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Depthwise convolution with zero padding as multiply-adds."""
+        """Depthwise or full convolution with zero padding as multiply-adds."""
         h, w = x.shape[2:]
         side = weight.shape[-1]
         padded = self._torch.nn.functional.pad(x, (side // 2,) * 4)
         out = bias[:, None, None].expand(1, -1, h, w).clone()
         for i in range(side):
             for j in range(side):
-                out += weight[:, 0, i, j, None, None] * padded[:, :, i : i + h, j : j + w]
+                part = padded[:, :, i : i + h, j : j + w]
+                if weight.shape[1] == 1:
+                    out += weight[:, 0, i, j, None, None] * part
+                else:
+                    out += (weight[:, :, i, j] @ part.flatten(2)).reshape(out.shape)
         return out

@@ -19,7 +19,7 @@ from aecodec.errors import ModelError
 
 Float = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
-EXACT_GRAPHS = ("hyper_synthesis", "prior")
+EXACT_GRAPHS = ("hyper_synthesis", "prior", "predictor")
 MAX_QUALITY = 10000  # hundredths
 
 
@@ -90,7 +90,7 @@ class OnnxNetworks:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         providers: list[Any] = ["CPUExecutionProvider"]
         # The exact graphs stay on the CPU: cuDNN may choose algorithms that are not exact.
-        if self._cuda and name not in EXACT_GRAPHS:
+        if self._cuda and not name.startswith(EXACT_GRAPHS):
             settings = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
             providers.insert(0, ("CUDAExecutionProvider", settings))
         try:
@@ -166,6 +166,10 @@ class OnnxNetworks:
         index = np.array(step, np.int64)
         mean, scale = self._run("prior", step=index, context=context, common=common)
         return mean, scale
+
+    def predictor(self, step: int, context: Float, mean: Float, offset: Array) -> Float:
+        """The predictor, exact: see `aecodec.prior.ExactNetworks`."""
+        return self._run(f"predictor_{step}", context=context, mean=mean, offset=offset)[0]
 
     def synthesis(self, y_hat: Float, quality: int) -> npt.NDArray[np.uint8]:
         """g_s: y_hat (M,h,w) in natural units -> pixels (16h,16w,3)."""

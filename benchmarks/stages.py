@@ -38,7 +38,9 @@ from aecodec import codec, container, model, picture
 data = open(sys.argv[1], "rb").read()
 header = container.read_header(data)
 networks = model.open_model(header.model_id.hex()).networks
-for name in ("hyper_synthesis", "prior", networks.synthesis_graph(header.quality)):
+steps = model.open_model(header.model_id.hex()).prior.offsets
+predictors = [f"predictor_{step}" for step in steps]
+for name in ("hyper_synthesis", "prior", *predictors, networks.synthesis_graph(header.quality)):
     networks.open(name)
 clock.append(time.time())
 decoded = codec.decode_file(data)
@@ -54,6 +56,7 @@ WARM_PARTS: tuple[tuple[str, Any, str], ...] = (
     ("h_a (`hyper_analysis`)", NETWORKS, "hyper_analysis"),
     ("h_s (`hyper_synthesis`)", NETWORKS, "hyper_synthesis"),
     ("prior, four steps (`prior`)", NETWORKS, "prior"),
+    ("predictor (`predictor`)", NETWORKS, "predictor"),
     ("range coder", entropy.SymbolEncoder, "put"),
     ("range coder", entropy.SymbolDecoder, "get"),
     ("symbol checksum", tile.Checksum, "add"),

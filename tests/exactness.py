@@ -20,6 +20,7 @@ from oracle import IntegerNetworks
 
 from aecodec.container import Tile
 from aecodec.model import Model, open_model
+from aecodec.prior import STEP_PHASES
 from aecodec.tile import decode_tile, encode_tile
 from aecodec.transforms import OnnxNetworks
 from aecodec.weights import default_id, open_weights
@@ -47,6 +48,9 @@ class OracleNetworks(OnnxNetworks):
 
     def prior(self, step: int, context: Float, common: Float) -> tuple[Float, Float]:
         return self._oracle.prior(step, context, common)
+
+    def predictor(self, step: int, context: Float, mean: Float, offset: Any) -> Float:
+        return self._oracle.predictor(step, context, mean, offset)
 
 
 def folder_and_vectors() -> tuple[Path, Any]:
@@ -96,7 +100,22 @@ def outputs(networks: OnnxNetworks) -> list[Float]:
     """Everything that the exact networks compute on `extremes`, in one list."""
     found: list[Float] = []
     for step, z, context, common in extremes():
-        found += [networks.hyper_synthesis(z), *networks.prior(step, context, common)]
+        mean, scale = networks.prior(step, context, common)
+        found += [networks.hyper_synthesis(z), mean, scale]
+        if step in open_model(threads=1).prior.offsets:
+            found += better_means(networks, step, context, mean)
+    return found
+
+
+def better_means(networks: OnnxNetworks, step: int, context: Float, mean: Float) -> list[Float]:
+    """What the predictor makes of extreme contexts and means, and of mild ones."""
+    tables, found = open_model(threads=1).prior, []
+    known = context.copy()
+    for quarter, phase in enumerate(STEP_PHASES[step]):
+        known[0, quarter : len(tables.luma) : 4, phase // 2 :: 2, phase % 2 :: 2] = 0
+    for shift, quality in ((0, 0), (4, 5000), (7, 10000)):
+        arrays = np.floor(known / 2**shift), np.floor(mean / 2**shift)
+        found.append(networks.predictor(step, *arrays, tables.offset(step, quality)))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,10 +47,11 @@ class IntegerNetworks:
         return [int(e) - 1 for e in exponent]
 
     def layer8(self, x: Int64, name: str, source: int, target: int, relu: bool = False,
-               step: int | None = None) -> Int64:  # fmt: skip
+               step: int | None = None, offset: Any = 0) -> Int64:  # fmt: skip
         parts = [self.tensors[f"{name}.{part}"] for part in ("weight", "bias", "weight_scale")]
         weight, bias, scale = parts if step is None else [part[step] for part in parts]
-        total = convolved(x, weight.astype(np.int64)) + bias.astype(np.int64)[:, None, None]
+        total = convolved(x, weight.astype(np.int64))
+        total += (bias.astype(np.int64) + offset)[:, None, None]
         mantissa, exponent = np.frexp(scale.astype(np.float64))
         assert np.all(mantissa == 0.5)
         shift = exponent.astype(np.int64)[:, None, None] - 1 + source - target
@@ -83,6 +85,38 @@ class IntegerNetworks:
         mean, scale = (self.exact(a, f"prior.{name}", "out") for name in ("mean", "scale"))
         return coded(mean, step), coded(scale, step)
 
+    def predictor(
+        self, step: int, context: npt.NDArray[np.float32], mean: npt.NDArray[np.float32],
+        offset: npt.NDArray[np.int32],
+    ) -> npt.NDArray[np.float32]:  # fmt: skip
+        own, whole = f"predictor.{step}", mean.astype(np.int64)
+        u = context[0, :-4].astype(np.int64)
+        near = np.clip((whole + 2) >> 2, LOW, HIGH)
+        for quarter, phase in enumerate(STEP_PHASES[step]):
+            part = u[quarter::4, phase // 2 :: 2, phase % 2 :: 2]
+            part[:] = near[quarter].reshape(part.shape)
+        lap = self.tensors["predictor.lap"].astype(np.int64)
+        picture = cut(self.exact(u, "predictor.picture", "out"))
+        a = parts(lapped(unshuffled(picture), lap.T), 2)
+        powers, zeros = self.powers(f"{own}.points"), self.tensors[f"{own}.zeros"]
+        a = clip8(half_to_even(a, -9 - powers[0]))
+        a = self.layer8(a, f"{own}.first", powers[0], powers[1], relu=True, offset=offset)
+        at, i = 1, 0
+        while f"{own}.layers.{i}.weight" in self.tensors:
+            a = self.layer8(a, f"{own}.layers.{i}", powers[at], powers[at + 1], relu=True)
+            at, i = at + 1, i + 1
+        i = 0
+        while f"{own}.blocks.{i}.w1.weight" in self.tensors:
+            b = self.layer8(a, f"{own}.blocks.{i}.w1", powers[at], powers[at + 1], relu=True)
+            b = self.layer8(b, f"{own}.blocks.{i}.w2", powers[at + 1], powers[at + 2])
+            assert powers[at] == powers[at + 2] == powers[at + 3]
+            assert zeros[at + 2] == zeros[at + 3] == 128
+            a, at, i = clip8(a + b), at + 3, i + 1
+        a = self.layer8(a, f"{own}.last", powers[at], powers[at + 1])
+        a = cut(a << (powers[at + 1] + 9))
+        a = parts(lapped(from_parts(a), lap), 16)
+        return mean + coded(self.exact(a, f"{own}.back", "out"), step)
+
 
 def coded(x: Int64, step: int) -> npt.NDArray[np.float32]:
     """What a step codes of (M,h,w), quarter by quarter: (4,M/4,h/2 * w/2)."""
@@ -107,8 +141,20 @@ def clip8(x: Int64, relu: bool = False) -> Int64:
 
 
 def convolved(x: Int64, weight: Int64) -> Int64:
-    """x (C,h,w) by weights (O,C), or depthwise by (C,1,k,k)."""
-    return np.einsum("oi,ihw->ohw", weight, x) if weight.ndim == 2 else depthwise(x, weight[:, 0])
+    """x (C,h,w) by weights (O,C), depthwise by (C,1,k,k), or by kernels (O,C,3,3)."""
+    if weight.ndim == 2:
+        return np.einsum("oi,ihw->ohw", weight, x)
+    if weight.shape[1] == 1:
+        return depthwise(x, weight[:, 0])
+    h, w = x.shape[1:]
+    p = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+    # Products of doubles are exact here, and BLAS is much faster than int64.
+    total = sum(
+        weight[:, :, i, j].astype(float) @ p[:, i : i + h, j : j + w].reshape(len(x), -1)
+        for i in range(3)
+        for j in range(3)
+    )
+    return total.astype(np.int64).reshape(-1, h, w)
 
 
 def depthwise(x: Int64, weight: Int64) -> Int64:
@@ -121,6 +167,41 @@ def depthwise(x: Int64, weight: Int64) -> Int64:
         for i in range(side)
         for j in range(side)
     )
+
+
+def cut(picture: Int64) -> Int64:
+    """A picture's samples in 1/8 of a level, clipped."""
+    return np.clip(picture, -2048, 2047)
+
+
+def lapped(x: Int64, matrix: Int64) -> Int64:
+    """The lapped filter on the 16 samples astride every block edge: rows, then columns."""
+    for _ in range(2):
+        inner = x[..., 8:-8]
+        sums = inner.reshape(*inner.shape[:2], -1, 16) @ matrix.T
+        x = x.copy()
+        x[..., 8:-8] = cut((sums + 512) >> 10).reshape(inner.shape)
+        x = x.transpose(0, 2, 1)
+    return x
+
+
+def unshuffled(x: Int64) -> Int64:
+    """Pixel-shuffle by 16: (768,h,w) -> (3,16h,16w)."""
+    h, w = x.shape[1:]
+    return x.reshape(3, 16, 16, h, w).transpose(0, 3, 1, 4, 2).reshape(3, 16 * h, 16 * w)
+
+
+def parts(x: Int64, side: int) -> Int64:
+    """(3,H,W) -> (3 side^2,H/side,W/side): position by position, each with its colours."""
+    h, w = x.shape[1] // side, x.shape[2] // side
+    split = x.reshape(3, h, side, w, side).transpose(2, 4, 0, 1, 3)
+    return split.reshape(3 * side * side, h, w)
+
+
+def from_parts(x: Int64) -> Int64:
+    """The inverse of `parts` for 2."""
+    h, w = x.shape[1:]
+    return x.reshape(2, 2, 3, h, w).transpose(2, 3, 0, 4, 1).reshape(3, 2 * h, 2 * w)
 
 
 def shuffle2(x: Int64) -> Int64:

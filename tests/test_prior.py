@@ -15,6 +15,7 @@ from aecodec.prior import (
     ACTIVATION_MIN,
     MAX_QUALITY,
     MEAN_UNITS,
+    PICTURE_MIN,
     QUALITY_STEP,
     STEP_PHASES,
     STEPS,
@@ -35,6 +36,7 @@ class Recorder:
     def __init__(self, m: int, w: int, mean: int, index: int) -> None:
         self.m, self.w, self.mean, self.index = m, w, mean, index
         self.contexts: list[Float] = []
+        self.predicted: list[tuple[int, float]] = []
 
     def hyper_synthesis(self, z: Float) -> Float:
         return np.zeros((1, self.w, z.shape[2] * 4, z.shape[3] * 4), np.float32)
@@ -44,8 +46,15 @@ class Recorder:
         shape = (4, self.m // 4, context.shape[2] * context.shape[3] // 4)
         return np.full(shape, self.mean, np.float32), np.full(shape, self.index, np.float32)
 
+    def predictor(
+        self, step: int, context: Float, mean: Float, offset: npt.NDArray[np.int32]
+    ) -> Float:
+        self.predicted.append((step, float(offset[0])))
+        assert np.array_equal(context, self.contexts[-1])
+        return mean + 16
 
-def tables(m: int, w: int) -> PriorTables:
+
+def tables(m: int, w: int, offsets: dict[int, npt.NDArray[np.int64]] | None = None) -> PriorTables:
     """One 1/256 of u is one 1/16 step at every quality; the index is shifted by 2.5."""
     rows = (MAX_QUALITY // QUALITY_STEP) + 1
     return PriorTables(
@@ -55,6 +64,7 @@ def tables(m: int, w: int) -> PriorTables:
         vector=np.zeros((rows, w), np.int64),
         luma=np.arange(m) < m // 2,
         levels=64,
+        offsets=offsets or {},
     )
 
 
@@ -135,7 +145,8 @@ def test_sums_of_the_default_model_are_in_bounds() -> None:
     for name in (n.removesuffix(".multiplier") for n in tensors if n.endswith(".multiplier")):
         weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
         rows = weight.reshape(len(weight), -1).astype(np.int64)
-        worst = np.abs(rows).sum(-1) * -ACTIVATION_MIN + np.abs(bias)
+        largest = -PICTURE_MIN if name.endswith(".back") else -ACTIVATION_MIN
+        worst = np.abs(rows).sum(-1) * largest + np.abs(bias)
         assert worst.max() < 2**24
         assert weight.dtype == np.int16
         assert np.array_equal(bias, np.rint(bias))
@@ -149,13 +160,16 @@ def test_eight_bit_layers_of_the_default_model_are_in_bounds() -> None:
     """Weights of 7 bits, sums below 2^24, and every scale a power of two: so rounding is exact."""
     tensors, layers = oracle()._oracle.tensors, 0
     for name in (n.removesuffix(".weight_scale") for n in tensors if n.endswith(".weight_scale")):
-        if not name.startswith("prior."):
+        if name.startswith("filter."):
             continue  # the filter's sums may round differently: they give pixels, not symbols
         weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
         scale = tensors[f"{name}.weight_scale"]
         rows = weight.reshape(*scale.shape, -1).astype(np.int64)
         assert np.abs(rows).max() <= 63
-        assert (np.abs(rows).sum(-1) * 255 + np.abs(bias.astype(np.int64))).max() < 2**24
+        worst = np.abs(rows).sum(-1) * 255 + np.abs(bias.astype(np.int64))
+        if name.endswith(".first"):  # of a predictor, which adds a row of its quality
+            worst += np.abs(tensors[f"tables.{name[:-6].replace('.', '_')}"]).max()
+        assert worst.max() < 2**24
         assert np.all(np.frexp(scale)[0] == 0.5)
         layers += 1
     assert layers >= 11
@@ -170,7 +184,7 @@ def test_eight_bit_layers_of_the_default_model_are_in_bounds() -> None:
 
 def test_quality_tables_of_the_default_model() -> None:
     prior = open_model(threads=1).prior
-    for table in (prior.gain, prior.inverse, prior.shift, prior.vector):
+    for table in (prior.gain, prior.inverse, prior.shift, prior.vector, *prior.offsets.values()):
         assert len(table) == MAX_QUALITY // QUALITY_STEP + 1
     assert prior.gain.min() > 0
     assert prior.inverse.min() > 0
@@ -197,3 +211,18 @@ def test_export_refuses_a_layer_out_of_bounds(spoil: Callable[[object], None]) -
     spoil(conv)
     with pytest.raises(ValueError, match="out of bounds"):
         exact_tensors(conv, 64)
+
+
+def test_the_predictor_improves_the_means_of_its_steps() -> None:
+    """With the row of its quality, and the symbols are coded around what it says."""
+    rows = np.arange(MAX_QUALITY // QUALITY_STEP + 1)[:, None] * np.ones((1, 3), np.int64)
+    networks, means = Recorder(8, 4, mean=32, index=0), []
+    prior = Prior(tables(8, 4, {1: rows, 3: rows}), networks, 5000, grey=False)
+
+    def exchange(step: int, mean: npt.NDArray[np.int64], index: Index) -> npt.NDArray[np.int32]:
+        means.append(set(mean.tolist()))
+        return np.zeros(len(mean), np.int32)
+
+    prior.run(np.zeros((2, 1, 1), np.int32), exchange)
+    assert networks.predicted == [(1, 25.0), (3, 25.0)]
+    assert means == [{32}, {48}, {32}, {48}]

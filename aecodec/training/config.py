@@ -38,6 +38,10 @@ class Config:
     W: int = 192
     prior_blocks: int = 2
     prior_kernel: int = 3  # side of the prior's depthwise convolutions
+    predictor_steps: tuple[int, ...] = ()  # coding steps whose means a picture so far corrects
+    predictor_width: int = 32  # channels, at half resolution
+    predictor_layers: int = 2  # 3x3 convolutions before the residual blocks
+    predictor_blocks: int = 3  # of two 3x3 convolutions
     anchors: int = 8
     lambda_min: float = 0.0005
     lambda_max: float = 0.6
@@ -86,6 +90,7 @@ class TrainConfig:
     precision: str = "auto"  # of Lightning Fabric; "auto": bf16-mixed where that is fast
     quantised: bool = False  # train the probability path on its integer grid
     eight_bit_prior: bool = False  # train the prior in its 8-bit arithmetic
+    eight_bit_predictor: bool = False  # train the predictor in its 8-bit arithmetic
     quantised_filter: bool = False  # train the filter in its 8-bit arithmetic
     deadzone: float = 0.0  # strength of the dead zone in what synthesis and later steps see
     hard: bool = False  # rates of the symbols, not of the noisy latent: only for judging
@@ -104,7 +109,10 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainCon
     """Read a TOML file; unknown names are refused with a TypeError that names them."""
     values = tomllib.loads(path.read_text())
     values.update({k: v for k, v in (overrides or {}).items() if v is not None})
-    model = Config(**values.pop("model", {}))
+    table = values.pop("model", {})
+    if "predictor_steps" in table:
+        table["predictor_steps"] = tuple(table["predictor_steps"])
+    model = Config(**table)
     known = {f.name for f in dataclasses.fields(TrainConfig)}
     unknown = sorted(set(values) - known)
     if unknown:

@@ -26,6 +26,7 @@ from aecodec.training.layers import (
     LIMIT,
     TOP,
     WEIGHT_MAX,
+    Convolution,
     Depthwise,
     Pointwise,
     convolution,
@@ -68,16 +69,16 @@ class Point(nn.Module):
         return torch.stack([(self._whole(x, scale) - target).square().sum() for scale in scales])
 
 
-def choose(group: list[Point]) -> None:
+def choose(group: list[Point], finest: int = FINEST) -> None:
     """Give the points the power of two, one for all, with the least error on what was seen."""
-    scales = [2.0**e for e in range(FINEST, COARSEST + 1)]
+    scales = [2.0**e for e in range(finest, COARSEST + 1)]
     total = torch.stack([point.errors(scales) for point in group]).sum(0)
     for point in group:
         point.scale.fill_(scales[int(total.argmin())])
         point.seen = None
 
 
-def convolve(conv: Pointwise | Depthwise, x: Tensor, source: Point) -> Tensor:
+def convolve(conv: Convolution, x: Tensor, source: Point) -> Tensor:
     """`conv` of what `source` gave, with the weights and biases of the released file."""
     w, b = conv.weight, conv.bias
     if source.scale:
@@ -91,7 +92,7 @@ def convolve(conv: Pointwise | Depthwise, x: Tensor, source: Point) -> Tensor:
 class EightConv(nn.Module):
     """A convolution and the point of its output."""
 
-    def __init__(self, conv: Pointwise | Depthwise, relu: bool = False) -> None:
+    def __init__(self, conv: Convolution, relu: bool = False) -> None:
         super().__init__()
         self.conv, self.point = conv, Point(relu)
 

@@ -31,6 +31,7 @@ from aecodec.training.layers import (
     EXACT_SUM,
     GRID,
     LIMIT,
+    Convolution,
     Depthwise,
     Exact,
     Pointwise,
@@ -42,6 +43,12 @@ from aecodec.training.model import (
     SCALE_GRID,
     Codec,
     Prior,
+)
+from aecodec.training.predictor_tensors import (
+    by_position,
+    offset_rows,
+    predictor_tensors,
+    training_tensors,
 )
 from aecodec.training.symbols import (
     BINS,
@@ -119,7 +126,8 @@ def quality_tables(model: Codec) -> dict[str, Array]:
         vector = model.q_prior(quality)[..., 0, 0].double()
     steps_per_u = torch.exp(log_gain) * model.s.double()
     shift = (torch.log(steps_per_u) - math.log(SCALE_MIN)) / SCALE_STEP * SCALE_GRID
-    return {
+    offsets = {} if model.predictor is None else offset_rows(model.predictor, quality)
+    return offsets | {
         "gain": _numpy((steps_per_u * (MEAN_UNITS / MEAN_GRID) * 2**GAIN_SHIFT).round(), "int32"),
         "inverse": _numpy((GRID / MEAN_UNITS / steps_per_u * 2**INVERSE_SHIFT).round(), "int32"),
         "shift": _numpy(shift.round(), "int16"),
@@ -127,15 +135,15 @@ def quality_tables(model: Codec) -> dict[str, Array]:
     }
 
 
-def exact_tensors(conv: Pointwise | Depthwise, grid: int) -> dict[str, Array]:
+def exact_tensors(conv: Convolution, grid: int, limit: float = LIMIT) -> dict[str, Array]:
     """Integer weight (int16), bias with the rounding half in it, and 2^-shift of one layer.
 
-    Raises ValueError if any partial sum could reach 2^24.
+    limit: of its inputs. Raises ValueError if any partial sum could reach 2^24.
     """
-    w, b, shift = fake_fixed(conv.weight, conv.bias, LIMIT, grid)
+    w, b, shift = fake_fixed(conv.weight, conv.bias, limit, grid)
     half = torch.where(shift > 0, 2.0 ** (shift - 1), torch.zeros_like(shift))
     b = b + half
-    worst = w.abs().flatten(1).sum(1) * (LIMIT * GRID) + b.abs()
+    worst = w.abs().flatten(1).sum(1) * (limit * GRID) + b.abs()
     if worst.max() >= EXACT_SUM or w.abs().max() > 32767:
         raise ValueError(
             f"exact layer out of bounds: sum {worst.max():.0f}, weight {w.abs().max()}"
@@ -143,8 +151,8 @@ def exact_tensors(conv: Pointwise | Depthwise, grid: int) -> dict[str, Array]:
     return {"weight": _numpy(w, "int16"), "bias": _numpy(b), "multiplier": _numpy(2.0**-shift)}
 
 
-def eight_tensors(conv: Pointwise | Depthwise, source: Point) -> dict[str, Array]:
-    """Weight (int8), its scale, and bias (int32) of one layer of the prior.
+def eight_tensors(conv: Convolution, source: Point) -> dict[str, Array]:
+    """Weight (int8), its scale, and bias (int32) of one 8-bit layer of prior or predictor.
 
     Raises ValueError if a sum could reach 2^24 or a scale is not a power of two.
     """
@@ -171,12 +179,6 @@ def prior_tensors(prior: Prior) -> dict[str, Array]:
         tensors = eight_tensors(layer.conv, source)
         out |= {f"prior.{name}.{part}": array for part, array in tensors.items()}
     return out
-
-
-def by_position(tensor: Array, axis: int) -> Array:
-    """Reorder an axis of 12: four positions of each colour -> three colours at each position."""
-    order = np.arange(12).reshape(3, 4).T.reshape(-1)
-    return np.take(tensor, order, axis)
 
 
 def filter_tensors(filter_: Filter) -> dict[str, Array]:
@@ -209,11 +211,14 @@ def filter_tensors(filter_: Filter) -> dict[str, Array]:
 def collect(model: Codec) -> dict[str, Array]:
     """Every tensor of the released file, by name."""
     out: dict[str, Array] = {}
-    exact = {n: m for n, m in model.named_modules() if isinstance(m, Exact)}
+    parts = model.named_modules()
+    exact = {n: m for n, m in parts if isinstance(m, Exact) and not n.startswith("predictor.")}
     for name, module in exact.items():
-        for part, array in exact_tensors(module.conv, module.grid).items():
+        for part, array in exact_tensors(module.conv, module.grid, module.limit).items():
             out[f"{name}.{part}"] = array
     out |= prior_tensors(model.prior)
+    if model.predictor is not None:
+        out |= predictor_tensors(model.predictor, exact_tensors, eight_tensors)
     for name, module in model.named_modules():
         floating = name.split(".")[0] in ("g_a", "h_a", "g_s")
         if floating and isinstance(module, Pointwise | Depthwise):
@@ -240,6 +245,9 @@ def collect(model: Codec) -> dict[str, Array]:
     for name, value in model.z_prior.state_dict().items():
         if not name.startswith(("_offset", "_quantized_cdf", "_cdf_length")):
             out[f"train.z_prior.{name}"] = _numpy(value)
+    if model.predictor is not None:
+        for name, value in training_tensors(model.predictor).items():
+            out[f"train.predictor.{name}"] = _numpy(value)
     out["train.log_gain"] = _numpy(model.log_gain.anchors)
     out["train.q_prior"] = _numpy(model.q_prior.anchors)
     return {name: np.ascontiguousarray(array) for name, array in sorted(out.items())}

@@ -20,6 +20,7 @@ from aecodec.training.config import Config
 from aecodec.training.filter_graph import CONTRIB, filter_graph
 from aecodec.training.lapped import lapped_matrix
 from aecodec.training.layers import GRID, LIMIT
+from aecodec.training.predictor_graph import predictor
 from aecodec.training.prior_graph import prior
 
 Array = npt.NDArray[Any]
@@ -130,7 +131,8 @@ class Graph:
         if weight.ndim == 4:
             shape = tuple(weight.shape)
             side = shape[-1]
-            more = {"kernel_shape": [side] * 2, "pads": [side // 2] * 4, "group": rows}
+            groups = rows if shape[1] == 1 else 1
+            more = {"kernel_shape": [side] * 2, "pads": [side // 2] * 4, "group": groups}
         else:
             shape = (*weight.shape, 1, 1)
             more = {"kernel_shape": [1, 1]}
@@ -166,8 +168,11 @@ class Graph:
         x = self.exact(a, f"{name}.w2", "sum", x)
         return self.exact(self.exact(x, f"{name}.w3", "relu"), f"{name}.w4", "sum", x)
 
-    def lap(self, x: str, matrix: Array) -> str:
-        """Multiply the 16 samples astride every block edge of (1,3,H,W), rows then columns."""
+    def lap(self, x: str, matrix: Array, after: Callable[[str], str] = str) -> str:
+        """Multiply the 16 samples astride every block edge of (1,3,H,W), rows then columns.
+
+        after: what is then done with the products of either.
+        """
         half, end = len(matrix) // 2, np.iinfo(np.int64).max
         for axis in (3, 2):
             first, inner, last = (
@@ -181,7 +186,7 @@ class Graph:
             else:
                 parts = self.op("Reshape", inner, self.constant(np.array([1, -1, 16, 0])))
                 parts = self.op("MatMul", self.constant(matrix), parts)
-            inner = self.op("Reshape", parts, shape)
+            inner = self.op("Reshape", after(parts), shape)
             x = self.op("Concat", first, inner, last, axis=axis)
         return x
 
@@ -279,6 +284,8 @@ def builders(cfg: Config) -> dict[str, Callable[[Graph, Config], None]]:
     found: dict[str, Callable[[Graph, Config], None]] = {
         build.__name__: build for build in (analysis, hyper_analysis, hyper_synthesis, prior)
     }
+    for step in cfg.predictor_steps:
+        found[f"predictor_{step}"] = functools.partial(predictor, step=step)
     for band in range(cfg.filter_bands):
         found[f"synthesis_{band}"] = functools.partial(synthesis, band=band)
     return found

@@ -25,10 +25,14 @@ def ste_round(x: Tensor) -> Tensor:
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """1x1 convolution by a matrix (out,in), or depthwise by kernels (C,1,k,k), zero padding."""
+    """1x1 by a matrix (out,in), depthwise by kernels (C,1,k,k), or full by (out,in,k,k).
+
+    Zero padding.
+    """
     if weight.dim() == 2:
         return F.conv2d(x, weight[:, :, None, None], bias)
-    return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
+    groups = len(weight) if weight.shape[1] == 1 else 1
+    return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=groups)
 
 
 def per_row(values: Tensor, weight: Tensor) -> Tensor:
@@ -73,6 +77,18 @@ class Depthwise(nn.Module):
         return convolution(x, self.weight, self.bias)
 
 
+class Kernel(nn.Module):
+    """3x3 convolution, zero padding."""
+
+    def __init__(self, c_in: int, c_out: int, gain: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(c_out, c_in, 3, 3) * (gain / math.sqrt(9 * c_in)))
+        self.bias = nn.Parameter(torch.zeros(c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolution(x, self.weight, self.bias)
+
+
 class Block(nn.Module):
     """Residual depthwise block, then residual feed-forward; (B,C,H,W) -> (B,C,H,W)."""
 
@@ -84,6 +100,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.w2(self.dw(F.leaky_relu(self.w1(x), 0.1)))
         return x + self.w4(F.leaky_relu(self.w3(x), 0.1))
+
+
+Convolution = Pointwise | Depthwise | Kernel
 
 
 def fake_fixed(weight: Tensor, bias: Tensor, limit: float, grid_out: int) -> tuple[Tensor, ...]:
@@ -111,11 +130,14 @@ class Exact(nn.Module):
     ``kind`` 'relu' clips to [0, 16), 'sum' to [-16, 16) (after adding a residual, if given),
     'out' leaves the range open (the last layer). ``quantised`` switches to values on the
     integer grid with straight-through gradients, which is what the exported file computes.
+    ``limit`` bounds the inputs; outputs are in units of 1/``grid``.
     """
 
-    def __init__(self, conv: Pointwise | Depthwise, kind: str, grid: int = GRID) -> None:
+    def __init__(
+        self, conv: Convolution, kind: str, grid: int = GRID, limit: float = LIMIT
+    ) -> None:
         super().__init__()
-        self.conv, self.kind, self.grid = conv, kind, grid
+        self.conv, self.kind, self.grid, self.limit = conv, kind, grid, limit
         self.quantised = False
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -129,7 +151,7 @@ class Exact(nn.Module):
 
     def _convolve_on_grid(self, x: Tensor) -> Tensor:
         conv = self.conv
-        w_int, b_int, shift = fake_fixed(conv.weight, conv.bias, LIMIT, self.grid)
+        w_int, b_int, shift = fake_fixed(conv.weight, conv.bias, self.limit, self.grid)
         scale = 2 ** (shift - math.log2(GRID / self.grid))
         shape = (-1,) + (1,) * (conv.weight.dim() - 1)
         w = conv.weight + ((w_int / scale.view(shape)).float() - conv.weight).detach()

@@ -10,7 +10,8 @@
                                                              |                 |
       y * gain[quality] --- four coding steps: ------------- prior ---> r = round(y - mean)
             step k sees common and all y_hat of steps < k,
-            codes one channel quarter at each position of a 2x2 cell
+            codes one channel quarter at each position of a 2x2 cell;
+            in some steps the predictor corrects the means, from a picture of what is known
                                                                                |
       x_lin = lapped filter^T(shuffle 16(linear map(y_hat))) [+ g_s, as g_a mirrored]
       x_hat = x_lin + filter: unshuffle 2 | 3x3 convolutions | shuffle 2
@@ -29,7 +30,7 @@ h_s on a grid of 1/64, which is -1024..1023 as integers, those of the prior in 8
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -53,6 +54,7 @@ from aecodec.training.layers import (
     cell_planes,
     ste_round,
 )
+from aecodec.training.predictor import Predictor
 from aecodec.training.quarters import put, take
 from aecodec.training.symbols import MEAN_UNITS, SCALE_MIN, SCALE_STEP, SymbolModel, Tally
 
@@ -199,6 +201,8 @@ class Codec(nn.Module):
         self.deadzone, self.hard = 0.0, False
         self.with_filter = True  # the prior can train without it: see docs/training.md
         self.tally: Tally | None = None  # where to count symbols, see `aecodec.training.symbols`
+        # Told of every step: the prior's means in u, residuals in steps, scale indices.
+        self.watcher: Callable[[Tensor, Tensor, Tensor], None] | None = None
         k = cfg.anchors
         self.linear_a = nn.Parameter(torch.zeros(cfg.M, 768))
         self.linear_s = nn.Parameter(torch.zeros(768, cfg.M))
@@ -223,6 +227,7 @@ class Codec(nn.Module):
         self.q_prior = QualityVectors(torch.zeros(k, cfg.W))
         self.z_prior = EntropyBottleneck(cfg.Z * k, filters=(3, 3), init_scale=6)
         self.symbols = SymbolModel()
+        self.predictor = Predictor(cfg) if cfg.predictor_steps else None
 
     @torch.no_grad()
     def start_from_blocks(self, basis: Tensor, std: Tensor, grey: Tensor) -> None:
@@ -236,7 +241,7 @@ class Codec(nn.Module):
         """Run the probability path on its integer grid (as exported) instead of floating point."""
         self.quantised = on
         for module in self.modules():
-            if isinstance(module, Exact):
+            if isinstance(module, Exact | Predictor):
                 module.quantised = on
 
     def analysis(self, x: Tensor, quality: Tensor) -> Tensor:
@@ -323,12 +328,17 @@ class Codec(nn.Module):
         for step in range(4):
             context = self._grid(F.hardtanh(y_step / u_to_step, -LIMIT, TOP))
             mean_u, index = self.prior(step, torch.cat([context, cell], 1), common)
-            mean = take(mean_u, step).float() * take(u_to_step, step)
+            mean = take(mean_u, step).float()
+            if self.predictor is not None and step in self.predictor.steps:
+                mean = mean + self.predictor(step, context, mean, quality)
+            mean_u, mean = mean, mean * take(u_to_step, step)
             index = take(index, step).float() + take(index_shift, step)
             if self.quantised:
                 mean, index = ste_round(mean * MEAN_UNITS) / MEAN_UNITS, ste_round(index)
             now = take(coded, step)
             r = (take(y_scaled, step) - mean) * now
+            if self.watcher is not None:
+                self.watcher(mean_u, r, index)
             k = self.symbols.choose(r, index, self.deadzone)
             # With a latent that learns, gradients go straight through the rounding. With a fixed
             # one nothing learns through y_hat: a mean that does runs away by whole steps.

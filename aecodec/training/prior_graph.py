@@ -51,7 +51,7 @@ def _network(g: Graph, cfg: Config, a: str, step: str) -> str:
         (g.constant(np.array(scales[i] * GRID, np.float32)), points[i][1]) for i in (0, -1)
     ]
     a = g.op("QuantizeLinear", a, *ends[0])
-    a = _convolve(g, a, "prior.enter", points[0], points[1], step)
+    a = convolve(g, a, "prior.enter", points[0], points[1], step)
     at = 1  # the point of a
     for i in range(cfg.prior_blocks):
         a = _block(g, a, f"prior.blocks.{i}", points[at : at + BLOCK_POINTS + 1])
@@ -66,25 +66,30 @@ def _zero_point(point: int) -> int:
 
 def _block(g: Graph, a: str, name: str, points: list[Point]) -> str:
     source, w1, dw, w2, sum1, w3, w4, sum2 = points
-    b = _convolve(g, a, f"{name}.w1", source, w1)
-    b = _convolve(g, b, f"{name}.dw", w1, dw)
-    b = _convolve(g, b, f"{name}.w2", dw, w2)
+    b = convolve(g, a, f"{name}.w1", source, w1)
+    b = convolve(g, b, f"{name}.dw", w1, dw)
+    b = convolve(g, b, f"{name}.w2", dw, w2)
     a = g.op("QLinearAdd", a, *source, b, *w2, *sum1, domain=CONTRIB)
-    b = _convolve(g, _convolve(g, a, f"{name}.w3", sum1, w3), f"{name}.w4", w3, w4)
+    b = convolve(g, convolve(g, a, f"{name}.w3", sum1, w3), f"{name}.w4", w3, w4)
     return g.op("QLinearAdd", a, *sum1, b, *w4, *sum2, domain=CONTRIB)
 
 
-def _convolve(g: Graph, a: str, name: str, source: Point, target: Point, step: str = "") -> str:
-    """1x1 or depthwise convolution; with `step`, the step's tensors of a stack of four."""
+def convolve(
+    g: Graph, a: str, name: str, source: Point, target: Point, step: str = "", bias: str = ""
+) -> str:
+    """A convolution in 8 bits; with `step`, 1x1 with the step's tensors of a stack of four.
+
+    bias: in place of the layer's own.
+    """
     shape = g.store[f"{name}.weight"].shape
     rows = shape[1] if step else shape[0]
-    depthwise = len(shape) == 4
-    side = shape[-1] if depthwise else 1
-    weight = g.raw(f"{name}.weight", shape if depthwise else (*shape, 1, 1))
-    scale, bias = g.raw(f"{name}.weight_scale"), g.raw(f"{name}.bias")
+    kernels = len(shape) == 4
+    side = shape[-1] if kernels else 1
+    weight = g.raw(f"{name}.weight", shape if kernels else (*shape, 1, 1))
+    scale, bias = g.raw(f"{name}.weight_scale"), bias or g.raw(f"{name}.bias")
     if step:
         weight, scale, bias = (g.op("Gather", t, step, axis=0) for t in (weight, scale, bias))
     zeros = g.constant(np.zeros(rows, np.int8))
     return g.op("QLinearConv", a, *source, weight, scale, zeros, *target, bias,
                 kernel_shape=[side] * 2, pads=[side // 2] * 4,
-                group=rows if depthwise else 1)  # fmt: skip
+                group=rows if kernels and shape[1] == 1 else 1)  # fmt: skip

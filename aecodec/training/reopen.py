@@ -27,13 +27,15 @@ from aecodec.training.filter import LEVELS, Filter
 from aecodec.training.graphs import STORE
 from aecodec.training.layers import GRID, Exact
 from aecodec.training.model import Codec, Prior
+from aecodec.training.predictor_tensors import by_colour, predictor_state
 from aecodec.training.symbols import BINS, SCALE_LEVELS, gaussian_bins
 
 Array = npt.NDArray[Any]
 # Vectors of networks that a model may leave out, the filter's ranges if they were never watched,
 # and what CompressAI derives.
 NOT_KEPT = (
-    "q_a8", "q_a16", "q_s8", "q_s16", ".low", ".high", "z_prior._",
+    "q_a8", "q_a16", "q_s8", "q_s16", ".low", ".high", "z_prior._", "predictor.picture",
+    "predictor.back",
     "gaussian", "index_floor",
 )  # fmt: skip
 
@@ -52,9 +54,8 @@ def exact_layer(stored: dict[str, Array], grid: int) -> dict[str, Array]:
 
 def filter_state(stored: dict[str, Array], filter_: Filter) -> dict[str, Array]:
     """State of a band's filter from its tensors (names without their prefix)."""
-    by_colour = np.arange(12).reshape(4, 3).T.reshape(-1)  # the inverse of `export.by_position`
-    out = {**stored, "first.weight": np.take(stored["first.weight"], by_colour, 1)}
-    out |= {f"last.{part}": stored[f"last.{part}"][by_colour] for part in ("weight", "bias")}
+    out = {**stored, "first.weight": by_colour(stored["first.weight"], 1)}
+    out |= {f"last.{part}": by_colour(stored[f"last.{part}"], 0) for part in ("weight", "bias")}
     if "points" in stored:
         scale, zero = out.pop("points").T
         out["low"], out["high"] = -zero * scale, (LEVELS - zero) * scale
@@ -107,8 +108,10 @@ def correction(frequencies: Array, sizes: Array) -> Array:
 def state_of(stored: dict[str, Array], model: Codec) -> dict[str, Tensor]:
     """The state of `model` that a released file holds."""
     out = prior_state(stored, model.prior)
+    if model.predictor is not None:
+        out |= predictor_state(stored, model.predictor)
     for name, module in model.named_modules():
-        if isinstance(module, Exact):
+        if isinstance(module, Exact) and not name.startswith("predictor."):
             parts = {part: stored[f"{name}.{part}"] for part in ("weight", "bias", "multiplier")}
             layer = exact_layer(parts, module.grid)
             out |= {f"{name}.conv.{part}": array for part, array in layer.items()}
@@ -146,6 +149,8 @@ def reopen(folder: Path) -> tuple[Codec, dict[str, Any]]:
     missing = [name for name in missing if not any(part in name for part in NOT_KEPT)]
     if missing or unknown:
         raise ValueError(f"{folder}: does not fit its configuration: {missing + unknown}")
+    if model.predictor is not None:
+        model.predictor.follow(model.linear_a, model.linear_s, model.linear_bias, model.s)
     return model, manifest
 
 

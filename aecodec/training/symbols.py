@@ -52,6 +52,19 @@ class SymbolModel(nn.Module):
         extra = torch.lerp(table[at], table[at + BINS], i - low)
         return (self.gaussian_bits(k, index, False) + extra).clamp_min(0.0)
 
+    def smooth_cost(self, r: Tensor, index: Tensor) -> Tensor:
+        """What residuals r cost beyond a residual of 0, in bits, with a gradient that says it.
+
+        Squared up to one step (what is left at 0 is an error, of about as many bits), linear
+        between the bits of whole symbols beyond. index: whole scale indices.
+        """
+        size = r.abs().clamp_max(DEEPEST + 0.999)
+        k = size.detach().floor()
+        zero, low, high = (self.bits(v, index) for v in (torch.zeros_like(k), k, k + 1))
+        share = size - k
+        share = torch.where(k == 0, share.square(), share)
+        return low - zero + (high - low) * share
+
     @torch.no_grad()
     def thresholds(self, strength: float) -> Tensor:
         """(levels, DEEPEST + 1): the least |r| that is coded as k and not as k - 1."""

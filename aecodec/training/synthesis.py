@@ -9,27 +9,21 @@ resumes from its `last.ckpt`.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 
 from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import Pixels, open_tiles, sample_batch
 from aecodec.training.model import Codec
+from aecodec.training.part import PartRun, batches
 from aecodec.training.precision import half_pays
-from aecodec.training.stages import load_start
-from aecodec.training.train import ema_update, learning_rate, stop_on_sigterm
 
 WATCHED = 40  # batches
 PARTS = ("linear_s", "linear_bias", "g_s.", "q_s8.", "q_s16.", "filter.")
@@ -83,21 +77,6 @@ def filter_alone(model: Codec) -> bool:
     return model.g_s is None and not model.linear_s.requires_grad
 
 
-def batches(pool: Pool, cfg: TrainConfig, first: int) -> Iterator[Pool]:
-    """Shuffled batches for ever, the same for the same step whenever a run goes on."""
-    per_epoch = len(pool.x) // cfg.batch
-    step = first
-    while True:
-        order = np.random.default_rng([cfg.seed, 5, step // per_epoch]).permutation(len(pool.x))
-        while True:
-            at = step % per_epoch * cfg.batch
-            rows = torch.from_numpy(order[at : at + cfg.batch])
-            step += 1
-            yield Pool(*(column[rows] for column in pool))
-            if step % per_epoch == 0:
-                break
-
-
 def _in_band(name: str, band: int) -> bool:
     """Whether a parameter may learn when one band of the filter (-1: all) does."""
     return band < 0 or name.startswith(f"filter.bands.{band}.")
@@ -129,92 +108,34 @@ def watch(model: Codec, pool: Pool, cfg: TrainConfig) -> None:
     model.filter.set_quantised(True)
 
 
-class SynthesisRun:
-    """Model, average and optimizer of one run, kept in `cfg.out`."""
+def _learns(cfg: TrainConfig) -> Callable[[str], bool]:
+    """Whether a parameter of that name learns."""
 
-    def __init__(self, cfg: TrainConfig, device: torch.device) -> None:
-        self.cfg, self.out, self.step, self.minutes = cfg, Path(cfg.out), 0, 0.0
-        self.out.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(cfg.seed)
-        self.model = Codec(cfg.model).to(device)
-        load_start(self.model, Path(cfg.start_from))
-        self.model.deadzone = cfg.deadzone
-        for name, p in self.model.named_parameters():
-            learns = name.startswith(PARTS) and _in_band(name, cfg.filter_band)
-            p.requires_grad_(learns and (cfg.linear_lr > 0 or not name.startswith("linear_")))
-        self.model.filter.only = cfg.filter_band
-        # 3x3 convolutions on few channels run twice as fast on CPUs with channels last.
-        self.model.filter.to(memory_format=torch.channels_last)
-        self.ema = AveragedModel(self.model, multi_avg_fn=ema_update(cfg.ema))
-        rates = [("linear_", cfg.linear_lr), ("", cfg.adam_lr)]
-        groups: list[dict[str, Any]] = [{"params": [], "lr": lr, "base_lr": lr} for _, lr in rates]
-        for name, p in self.model.named_parameters():
-            if p.requires_grad:
-                groups[0 if name.startswith("linear_") else 1]["params"].append(p)
-        self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
-        if (self.out / "last.ckpt").exists():
-            state = torch.load(self.out / "last.ckpt", map_location=device, weights_only=True)
-            self.model.load_state_dict(state["model"])
-            self.ema.load_state_dict(state["ema"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.minutes = state["step"], state["minutes"]
-        self.model.filter.set_quantised(cfg.quantised_filter)
+    def learns(name: str) -> bool:
+        wanted = name.startswith(PARTS) and _in_band(name, cfg.filter_band)
+        return wanted and (cfg.linear_lr > 0 or not name.startswith("linear_"))
 
-    def train_step(self, batch: Pool) -> float:
-        """One optimisation step; returns the loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * learning_rate(self.step, self.cfg)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = distortion(self.model, batch)
-        loss.backward()
-        params = [p for p in self.model.parameters() if p.grad is not None]
-        if torch.isfinite(nn.utils.clip_grad_norm_(params, self.cfg.clip)):
-            self.optimizer.step()
-            self.ema.update_parameters(self.model)
-        self.step += 1
-        return loss.item()
+    return learns
 
-    def save(self) -> None:
-        """Write last.ckpt to go on from, and best.safetensors with the averaged weights."""
-        state = {"model": self.model.state_dict(), "ema": self.ema.state_dict(),
-                 "optimizer": self.optimizer.state_dict(),
-                 "step": self.step, "minutes": self.minutes}  # fmt: skip
-        part = self.out / "last.part"
-        torch.save(state, part)
-        part.rename(self.out / "last.ckpt")
-        averaged = {k: v.contiguous() for k, v in self.ema.module.state_dict().items()}
-        save_file(averaged, self.out / "best.safetensors")
-        meta = {"step": self.step, "minutes": self.minutes, "config": dataclasses.asdict(self.cfg)}
-        (self.out / "best.json").write_text(json.dumps(meta, indent=1))
+
+def open_run(cfg: TrainConfig, device: torch.device) -> PartRun:
+    """The run in `cfg.out`, new or as it was left."""
+    state = PartRun(cfg, device, _learns(cfg))
+    state.model.filter.only = cfg.filter_band
+    # 3x3 convolutions on few channels run twice as fast on CPUs with channels last.
+    state.model.filter.to(memory_format=torch.channels_last)
+    state.model.filter.set_quantised(cfg.quantised_filter)
+    return state
 
 
 def run(cfg: TrainConfig, count: int, device: torch.device) -> None:
     """Train until the last step or the time limit."""
-    state = SynthesisRun(cfg, device)
+    state = open_run(cfg, device)
     tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
     pool = code_pool(state.model, tiles, cfg, count)
     if cfg.quantised_filter and not any(band.quantised for band in state.model.filter):
         watch(state.model, pool, cfg)
-    asked_to_stop = stop_on_sigterm()
-    begin = saved = time.monotonic()
-    before, first, total = state.minutes, state.step, 0.0
-    for batch in batches(pool, cfg, state.step):
-        total += state.train_step(batch)
-        now = time.monotonic()
-        state.minutes = before + (now - begin) / 60
-        if state.step % cfg.log_steps == 0:
-            rate = (now - begin) / (state.step - first)
-            record = {"step": state.step, "loss": round(total / cfg.log_steps, 5),
-                      "s_per_step": round(rate, 3)}  # fmt: skip
-            print(json.dumps(record), flush=True)
-            total = 0.0
-        if now - saved > cfg.save_minutes * 60:
-            state.save()
-            saved = now
-        late = bool(cfg.minutes) and (now - begin) / 60 > cfg.minutes
-        if state.step >= cfg.steps or late or asked_to_stop.is_set():
-            break
-    state.save()
+    state.train(distortion, batches(pool, cfg, state.step))
 
 
 @click.command()

@@ -1,0 +1,122 @@
+"""The predictor in PyTorch: whole numbers held in floating point (docs/format.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aecodec.eight_bits import LEVELS
+from aecodec.prior import (
+    ACTIVATION_MAX,
+    ACTIVATION_MIN,
+    LAP_BITS,
+    PICTURE_MAX,
+    PICTURE_MIN,
+    PICTURE_UNITS,
+    STEP_PHASES,
+)
+
+Tensor = Any  # torch.Tensor, which is not imported here
+MEAN_BITS = 2  # from the means' 1/256 of u to the 1/64 of contexts
+
+
+class TorchPredictor:
+    """The predictor at one step.
+
+    tensor(name) gives the model's tensors in the type to compute in; sums(x, weight, bias) a
+    convolution; exact(x, name, kind, rows=...) an exact layer.
+    """
+
+    def __init__(
+        self, torch: Any, tensor: Callable[[str], Tensor], sums: Callable[..., Tensor],
+        exact: Callable[..., Tensor], step: int,
+    ) -> None:  # fmt: skip
+        self._torch, self._tensor, self._sums, self._exact = torch, tensor, sums, exact
+        self._step, self._own = step, f"predictor.{step}"
+        self._scale, self._zero = (tensor(f"{self._own}.{part}") for part in ("points", "zeros"))
+
+    def run(
+        self, context: Tensor, mean: Tensor, offset: Tensor, layers: int, blocks: int
+    ) -> Tensor:
+        """context (1,M+4,h,w), means (4,M/4,n), offset (C,) -> better means (4,M/4,n)."""
+        torch, shuffle = self._torch, self._torch.pixel_shuffle
+        matrix = self._tensor("predictor.lap")
+        picture = self._cut(self._exact(self._latent(context, mean), "predictor.picture", "out"))
+        picture = self._lap(shuffle(picture, 16), matrix.T)
+        missing = self._network(self._parts(picture, 2), offset, layers, blocks)
+        missing = self._lap(self._whole(missing, 2), matrix)
+        return mean + torch.cat(self._back(self._parts(missing, 16))).flatten(2)
+
+    def _latent(self, context: Tensor, mean: Tensor) -> Tensor:
+        """What is known, with the means of this step where it codes."""
+        u = context[:, :-4].clone()
+        near = self._torch.floor(mean / (1 << MEAN_BITS) + 0.5)
+        near = near.clamp(ACTIVATION_MIN, ACTIVATION_MAX)
+        for quarter, phase in enumerate(STEP_PHASES[self._step]):
+            part = u[0, quarter::4, phase // 2 :: 2, phase % 2 :: 2]
+            part.copy_(near[quarter].reshape(part.shape))
+        return u
+
+    def _network(self, a: Tensor, offset: Tensor, layers: int, blocks: int) -> Tensor:
+        """The convolutions, on parts (1,12,H/2,W/2)."""
+        a = self._layer(self._to(a / PICTURE_UNITS, 0), "first", 0, 1, offset)
+        at = 1
+        for i in range(layers):
+            a = self._layer(a, f"layers.{i}", at, at + 1)
+            at += 1
+        for i in range(blocks):
+            b = self._layer(a, f"blocks.{i}.w1", at, at + 1)
+            b = self._layer(b, f"blocks.{i}.w2", at + 1, at + 2)
+            a = self._limited(a + b, at + 3)  # one scale
+            at += 3
+        a = self._layer(a, "last", at, at + 1)
+        return self._cut(a * (self._scale[at + 1] * PICTURE_UNITS))
+
+    def _layer(self, a: Tensor, name: str, source: int, target: int, offset: Any = 0) -> Tensor:
+        weight, bias, scale = (
+            self._tensor(f"{self._own}.{name}.{part}")
+            for part in ("weight", "bias", "weight_scale")
+        )
+        total = self._sums(a, weight, bias + offset)
+        return self._to(total * (self._scale[source] * scale)[:, None, None], target)
+
+    def _to(self, value: Tensor, point: int) -> Tensor:
+        """Integers of 8 bits, rounded half to even, of real values."""
+        return self._limited(self._torch.round(value / self._scale[point]), point)
+
+    def _limited(self, whole: Tensor, point: int) -> Tensor:
+        zero = self._zero[point]
+        return (whole + zero).clamp(0, LEVELS) - zero
+
+    def _back(self, parts: Tensor) -> list[Tensor]:
+        """What to add to the means, quarter by quarter, of the picture's 16x16 blocks."""
+        return [
+            self._exact(
+                parts[:, :, phase // 2 :: 2, phase % 2 :: 2], f"{self._own}.back", "out",
+                rows=slice(quarter, None, 4),
+            )
+            for quarter, phase in enumerate(STEP_PHASES[self._step])
+        ]  # fmt: skip
+
+    def _cut(self, picture: Tensor) -> Tensor:
+        return picture.clamp(PICTURE_MIN, PICTURE_MAX)
+
+    def _lap(self, x: Tensor, matrix: Tensor) -> Tensor:
+        """The lapped filter in integers: rows, then columns, each rounded and clipped."""
+        torch = self._torch
+        for _ in range(2):
+            inner = x[..., 8:-8]
+            parts = inner.reshape(*inner.shape[:3], -1, 16) @ matrix.T
+            parts = self._cut(torch.floor(parts * 2.0**-LAP_BITS + 0.5)).reshape(inner.shape)
+            x = torch.cat([x[..., :8], parts, x[..., -8:]], -1).transpose(2, 3)
+        return x
+
+    def _parts(self, x: Tensor, side: int) -> Tensor:
+        """(1,3,H,W) -> (1,3 side^2,H/side,W/side): each position with its colours."""
+        parts = self._torch.pixel_unshuffle(x, side)
+        return parts.unflatten(1, (3, side**2)).transpose(1, 2).flatten(1, 2)
+
+    def _whole(self, parts: Tensor, side: int) -> Tensor:
+        """The inverse of `_parts`."""
+        parts = parts.unflatten(1, (side**2, 3)).transpose(1, 2).flatten(1, 2)
+        return self._torch.pixel_shuffle(parts, side)
