@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from aecodec.eight_bits import EightBitFilter, EightBitPrior
 from aecodec.prior import STEP_PHASES
-from aecodec.torch_predictor import TorchPredictor
+from aecodec.torch_predictor import TorchPredictor, lapped, parts_of, whole_of
 from aecodec.transforms import OnnxNetworks
 from aecodec.weights import STORE
 
@@ -75,8 +75,8 @@ class TorchNetworks(OnnxNetworks):
                 key: torch.from_numpy(np.ascontiguousarray(value)).to(self._device)
                 for key, value in inputs.items()
             }
-            name, _, number = name.partition("_") if name[-1].isdigit() else (name, "", "")
-            if number:  # of the band of quality, or of the step
+            if name[-1].isdigit():  # the number of a band of quality, or of a step
+                name, _, number = name.partition("_")
                 arguments["number"] = int(number)
             function: Callable[..., list[Tensor]] = getattr(self, f"_graph_{name}")
             return [tensor.cpu().numpy() for tensor in function(**arguments)]
@@ -208,12 +208,7 @@ class TorchNetworks(OnnxNetworks):
         return [self._conv(a, "h_a.down2", 2) * q_z]
 
     def _graph_synthesis(self, **inputs: Tensor) -> list[Tensor]:
-        return [self._parts(self._x_hat(**inputs)).to(self._torch.uint8)]
-
-    def _parts(self, x: Tensor) -> Tensor:
-        """(1,3,H,W) -> (1,12,H/2,W/2): the positions of 2x2 samples, each with its colours."""
-        parts = self._torch.pixel_unshuffle(x, 2)
-        return parts.unflatten(1, (3, 4)).transpose(1, 2).flatten(1, 2)
+        return [parts_of(self._torch, self._x_hat(**inputs), 2).to(self._torch.uint8)]
 
     def _x_hat(
         self, number: int, y_hat: Tensor, q_filter: Tensor,
@@ -241,21 +236,13 @@ class TorchNetworks(OnnxNetworks):
         return shuffle(self._conv(a, "g_s.head"), 8)
 
     def _lap(self, x: Tensor, transposed: bool) -> Tensor:
-        """Multiply the 16 samples astride every block edge, along rows, then along columns."""
-        torch, matrix = self._torch, self._tensor("overlap", self._torch.float32)
-        if transposed:
-            matrix = matrix.T
-        for _ in range(2):
-            inner = x[..., 8:-8]
-            parts = inner.reshape(*inner.shape[:3], -1, 16) @ matrix.T
-            x = torch.cat([x[..., :8], parts.reshape(inner.shape), x[..., -8:]], -1)
-            x = x.transpose(2, 3)
-        return x
+        matrix = self._tensor("overlap", self._torch.float32)
+        return lapped(self._torch, x, matrix.T if transposed else matrix)
 
     def _filter(self, x: Tensor, own: str, quality: Tensor) -> Tensor:
         """The residual 3x3 convolutions at half resolution; own: name of the band's tensors."""
         torch = self._torch
-        a = self._conv3(self._parts(x), f"{own}.first") * quality
+        a = self._conv3(parts_of(torch, x, 2), f"{own}.first") * quality
         a = torch.nn.functional.leaky_relu(a, 0.1)
         names = [f"{own}.layers.{i}" for i in range(self._count(f"{own}.layers", "weight"))]
         blocks = [f"{own}.blocks.{i}" for i in range(self._count(f"{own}.blocks"))]
@@ -268,8 +255,7 @@ class TorchNetworks(OnnxNetworks):
             for name in blocks:
                 b = torch.nn.functional.leaky_relu(self._conv3(a, f"{name}.w1"), slope)
                 a = a + self._conv3(b, f"{name}.w2")
-        parts = self._conv3(a, f"{own}.last")
-        return torch.pixel_shuffle(parts.unflatten(1, (4, 3)).transpose(1, 2).flatten(1, 2), 2)
+        return whole_of(torch, self._conv3(a, f"{own}.last"), 2)
 
     def _conv3(self, a: Tensor, name: str) -> Tensor:
         weight, bias = (

@@ -43,9 +43,9 @@ class TorchPredictor:
         matrix = self._tensor("predictor.lap")
         picture = self._cut(self._exact(self._latent(context, mean), "predictor.picture", "out"))
         picture = self._lap(shuffle(picture, 16), matrix.T)
-        missing = self._network(self._parts(picture, 2), offset, layers, blocks)
-        missing = self._lap(self._whole(missing, 2), matrix)
-        return mean + torch.cat(self._back(self._parts(missing, 16))).flatten(2)
+        missing = self._network(parts_of(torch, picture, 2), offset, layers, blocks)
+        missing = self._lap(whole_of(torch, missing, 2), matrix)
+        return mean + torch.cat(self._back(parts_of(torch, missing, 16))).flatten(2)
 
     def _latent(self, context: Tensor, mean: Tensor) -> Tensor:
         """What is known, with the means of this step where it codes."""
@@ -102,21 +102,33 @@ class TorchPredictor:
         return picture.clamp(PICTURE_MIN, PICTURE_MAX)
 
     def _lap(self, x: Tensor, matrix: Tensor) -> Tensor:
-        """The lapped filter in integers: rows, then columns, each rounded and clipped."""
-        torch = self._torch
-        for _ in range(2):
-            inner = x[..., 8:-8]
-            parts = inner.reshape(*inner.shape[:3], -1, 16) @ matrix.T
-            parts = self._cut(torch.floor(parts * 2.0**-LAP_BITS + 0.5)).reshape(inner.shape)
-            x = torch.cat([x[..., :8], parts, x[..., -8:]], -1).transpose(2, 3)
-        return x
+        """The lapped filter in integers, rounded and clipped after rows and after columns."""
+        floor = self._torch.floor
+        return lapped(self._torch, x, matrix, lambda v: self._cut(floor(v * 2.0**-LAP_BITS + 0.5)))
 
-    def _parts(self, x: Tensor, side: int) -> Tensor:
-        """(1,3,H,W) -> (1,3 side^2,H/side,W/side): each position with its colours."""
-        parts = self._torch.pixel_unshuffle(x, side)
-        return parts.unflatten(1, (3, side**2)).transpose(1, 2).flatten(1, 2)
 
-    def _whole(self, parts: Tensor, side: int) -> Tensor:
-        """The inverse of `_parts`."""
-        parts = parts.unflatten(1, (side**2, 3)).transpose(1, 2).flatten(1, 2)
-        return self._torch.pixel_shuffle(parts, side)
+def lapped(
+    torch: Any, x: Tensor, matrix: Tensor, after: Callable[[Tensor], Tensor] = lambda v: v
+) -> Tensor:
+    """Multiply the 16 samples astride every block edge of (1,3,H,W), along rows, then columns.
+
+    after: what is then done with the products of either.
+    """
+    for _ in range(2):
+        inner = x[..., 8:-8]
+        products = after(inner.reshape(*inner.shape[:3], -1, 16) @ matrix.T)
+        x = torch.cat([x[..., :8], products.reshape(inner.shape), x[..., -8:]], -1)
+        x = x.transpose(2, 3)
+    return x
+
+
+def parts_of(torch: Any, x: Tensor, side: int) -> Tensor:
+    """(1,3,H,W) -> (1,3 side^2,H/side,W/side): the positions of cells, each with its colours."""
+    parts = torch.pixel_unshuffle(x, side)
+    return parts.unflatten(1, (3, side**2)).transpose(1, 2).flatten(1, 2)
+
+
+def whole_of(torch: Any, parts: Tensor, side: int) -> Tensor:
+    """The inverse of `parts_of`."""
+    parts = parts.unflatten(1, (side**2, 3)).transpose(1, 2).flatten(1, 2)
+    return torch.pixel_shuffle(parts, side)

@@ -46,6 +46,10 @@ class Config:
     lambda_min: float = 0.0005
     lambda_max: float = 0.6
 
+    def __post_init__(self) -> None:
+        """TOML and JSON have lists only."""
+        object.__setattr__(self, "predictor_steps", tuple(self.predictor_steps))
+
     @property
     def has_g_a(self) -> bool:
         """Whether there is an analysis network beside the linear path."""
@@ -109,10 +113,7 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainCon
     """Read a TOML file; unknown names are refused with a TypeError that names them."""
     values = tomllib.loads(path.read_text())
     values.update({k: v for k, v in (overrides or {}).items() if v is not None})
-    table = values.pop("model", {})
-    if "predictor_steps" in table:
-        table["predictor_steps"] = tuple(table["predictor_steps"])
-    model = Config(**table)
+    model = Config(**values.pop("model", {}))
     known = {f.name for f in dataclasses.fields(TrainConfig)}
     unknown = sorted(set(values) - known)
     if unknown:

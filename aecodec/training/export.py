@@ -25,17 +25,13 @@ from aecodec.entropy import PRECISION
 from aecodec.prior import GAIN_SHIFT, INVERSE_SHIFT, Z_LIMIT
 from aecodec.training import graphs
 from aecodec.training.config import Config
-from aecodec.training.eight import Point, check_exact, points
+from aecodec.training.eight import points
 from aecodec.training.filter import LEAST_FACTOR, Filter
 from aecodec.training.layers import (
-    EXACT_SUM,
     GRID,
-    LIMIT,
-    Convolution,
     Depthwise,
     Exact,
     Pointwise,
-    fake_fixed,
     whole_weights,
 )
 from aecodec.training.model import (
@@ -44,12 +40,8 @@ from aecodec.training.model import (
     Codec,
     Prior,
 )
-from aecodec.training.predictor_tensors import (
-    by_position,
-    offset_rows,
-    predictor_tensors,
-    training_tensors,
-)
+from aecodec.training.predictor_tensors import offset_rows, predictor_tensors, training_tensors
+from aecodec.training.released import by_position, eight_tensors, exact_tensors, to_numpy
 from aecodec.training.symbols import (
     BINS,
     MEAN_UNITS,
@@ -64,10 +56,6 @@ Array = npt.NDArray[Any]
 QUALITY_ROWS = 51  # rows of the integer quality tables: every 2.00
 FLOAT_VECTORS = ("q_a8", "q_a16", "q_s16", "q_s8", "q_h", "q_z", "log_inverse")
 LICENCE = "Apache-2.0"
-
-
-def _numpy(tensor: torch.Tensor, dtype: str = "float32") -> Array:
-    return tensor.detach().cpu().double().numpy().astype(dtype)
 
 
 def frequencies(pmf: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
@@ -128,41 +116,10 @@ def quality_tables(model: Codec) -> dict[str, Array]:
     shift = (torch.log(steps_per_u) - math.log(SCALE_MIN)) / SCALE_STEP * SCALE_GRID
     offsets = {} if model.predictor is None else offset_rows(model.predictor, quality)
     return offsets | {
-        "gain": _numpy((steps_per_u * (MEAN_UNITS / MEAN_GRID) * 2**GAIN_SHIFT).round(), "int32"),
-        "inverse": _numpy((GRID / MEAN_UNITS / steps_per_u * 2**INVERSE_SHIFT).round(), "int32"),
-        "shift": _numpy(shift.round(), "int16"),
-        "vector": _numpy((vector * GRID).round(), "int16"),
-    }
-
-
-def exact_tensors(conv: Convolution, grid: int, limit: float = LIMIT) -> dict[str, Array]:
-    """Integer weight (int16), bias with the rounding half in it, and 2^-shift of one layer.
-
-    limit: of its inputs. Raises ValueError if any partial sum could reach 2^24.
-    """
-    w, b, shift = fake_fixed(conv.weight, conv.bias, limit, grid)
-    half = torch.where(shift > 0, 2.0 ** (shift - 1), torch.zeros_like(shift))
-    b = b + half
-    worst = w.abs().flatten(1).sum(1) * (limit * GRID) + b.abs()
-    if worst.max() >= EXACT_SUM or w.abs().max() > 32767:
-        raise ValueError(
-            f"exact layer out of bounds: sum {worst.max():.0f}, weight {w.abs().max()}"
-        )
-    return {"weight": _numpy(w, "int16"), "bias": _numpy(b), "multiplier": _numpy(2.0**-shift)}
-
-
-def eight_tensors(conv: Convolution, source: Point) -> dict[str, Array]:
-    """Weight (int8), its scale, and bias (int32) of one 8-bit layer of prior or predictor.
-
-    Raises ValueError if a sum could reach 2^24 or a scale is not a power of two.
-    """
-    whole, scale = whole_weights(conv.weight, powers=True)
-    bias = torch.round(conv.bias.detach().double() / (scale.double() * float(source.scale)))
-    check_exact(whole, bias, source)
-    return {
-        "weight": _numpy(whole, "int8"),
-        "weight_scale": _numpy(scale),
-        "bias": _numpy(bias, "int32"),
+        "gain": to_numpy((steps_per_u * (MEAN_UNITS / MEAN_GRID) * 2**GAIN_SHIFT).round(), "int32"),
+        "inverse": to_numpy((GRID / MEAN_UNITS / steps_per_u * 2**INVERSE_SHIFT).round(), "int32"),
+        "shift": to_numpy(shift.round(), "int16"),
+        "vector": to_numpy((vector * GRID).round(), "int16"),
     }
 
 
@@ -186,8 +143,8 @@ def filter_tensors(filter_: Filter) -> dict[str, Array]:
     out: dict[str, Array] = {}
     for name, conv in filter_.named_modules():
         if isinstance(conv, nn.Conv2d):
-            out[f"{name}.weight"] = _numpy(conv.weight, "float16")
-            out[f"{name}.bias"] = _numpy(conv.bias)
+            out[f"{name}.weight"] = to_numpy(conv.weight, "float16")
+            out[f"{name}.bias"] = to_numpy(conv.bias)
     out["first.weight"] = by_position(out["first.weight"], 1)
     for part in ("weight", "bias"):
         out[f"last.{part}"] = by_position(out[f"last.{part}"], 0)
@@ -195,16 +152,16 @@ def filter_tensors(filter_: Filter) -> dict[str, Array]:
     if not filter_.high.any():
         return out
     scale, zero = filter_.scales()
-    out["points"] = _numpy(torch.stack([scale, zero], 1))
+    out["points"] = to_numpy(torch.stack([scale, zero], 1))
     for name, source in filter_.sources().items():
         conv = filter_.get_submodule(name)
         assert isinstance(conv, nn.Conv2d)
         assert conv.bias is not None
         whole, weight_scale = whole_weights(conv.weight)
-        out[f"{name}.weight"] = _numpy(whole, "int8")
-        out[f"{name}.weight_scale"] = _numpy(weight_scale)
+        out[f"{name}.weight"] = to_numpy(whole, "int8")
+        out[f"{name}.weight_scale"] = to_numpy(weight_scale)
         bias = conv.bias.detach() / (scale[source] * weight_scale)
-        out[f"{name}.bias"] = _numpy(bias.round(), "int32")
+        out[f"{name}.bias"] = to_numpy(bias.round(), "int32")
     return out
 
 
@@ -218,38 +175,38 @@ def collect(model: Codec) -> dict[str, Array]:
             out[f"{name}.{part}"] = array
     out |= prior_tensors(model.prior)
     if model.predictor is not None:
-        out |= predictor_tensors(model.predictor, exact_tensors, eight_tensors)
+        out |= predictor_tensors(model.predictor)
     for name, module in model.named_modules():
         floating = name.split(".")[0] in ("g_a", "h_a", "g_s")
         if floating and isinstance(module, Pointwise | Depthwise):
-            out[f"{name}.weight"] = _numpy(module.weight, "float16")
-            out[f"{name}.bias"] = _numpy(module.bias)
+            out[f"{name}.weight"] = to_numpy(module.weight, "float16")
+            out[f"{name}.bias"] = to_numpy(module.bias)
     for number, band in enumerate(model.filter):
         out |= {f"filter.{number}.{name}": array for name, array in filter_tensors(band).items()}
-        out[f"vectors.q_filter.{number}"] = _numpy(band.factors.anchors.clamp_min(LEAST_FACTOR))
-    out["linear_a"] = _numpy(model.linear_a, "float16")
-    out["linear_s"] = _numpy(model.linear_s / 64.0, "float16")
-    out["linear_offset"] = _numpy((model.linear_bias / 64.0).repeat_interleave(256))
-    out["overlap"] = _numpy(model.overlap)
-    out["s_inverse"] = _numpy(1.0 / model.s)
+        out[f"vectors.q_filter.{number}"] = to_numpy(band.factors.anchors.clamp_min(LEAST_FACTOR))
+    out["linear_a"] = to_numpy(model.linear_a, "float16")
+    out["linear_s"] = to_numpy(model.linear_s / 64.0, "float16")
+    out["linear_offset"] = to_numpy((model.linear_bias / 64.0).repeat_interleave(256))
+    out["overlap"] = to_numpy(model.overlap)
+    out["s_inverse"] = to_numpy(1.0 / model.s)
     used = {"q_a8": model.cfg.has_g_a, "q_a16": model.cfg.has_g_a}
     used |= {"q_s8": model.cfg.has_g_s, "q_s16": model.cfg.has_g_s}
     for name in (name for name in FLOAT_VECTORS if used.get(name, True)):
-        out[f"vectors.{name}"] = _numpy(getattr(model, name).anchors)
+        out[f"vectors.{name}"] = to_numpy(getattr(model, name).anchors)
     for name, array in quality_tables(model).items():
         out[f"tables.{name}"] = array
-    out["tables.luma"] = _numpy(model.grey_mask, "uint8")
+    out["tables.luma"] = to_numpy(model.grey_mask, "uint8")
     for name, (flat, sizes) in (("y", y_tables(model.symbols)), ("z", z_tables(model))):
         out[f"tables.{name}_frequencies"], out[f"tables.{name}_sizes"] = flat, sizes
     # What only training needs, so that the released file can be trained further.
     for name, value in model.z_prior.state_dict().items():
         if not name.startswith(("_offset", "_quantized_cdf", "_cdf_length")):
-            out[f"train.z_prior.{name}"] = _numpy(value)
+            out[f"train.z_prior.{name}"] = to_numpy(value)
     if model.predictor is not None:
         for name, value in training_tensors(model.predictor).items():
-            out[f"train.predictor.{name}"] = _numpy(value)
-    out["train.log_gain"] = _numpy(model.log_gain.anchors)
-    out["train.q_prior"] = _numpy(model.q_prior.anchors)
+            out[f"train.predictor.{name}"] = to_numpy(value)
+    out["train.log_gain"] = to_numpy(model.log_gain.anchors)
+    out["train.q_prior"] = to_numpy(model.q_prior.anchors)
     return {name: np.ascontiguousarray(array) for name, array in sorted(out.items())}
 
 

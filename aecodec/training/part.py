@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import click
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from aecodec.training.config import TrainConfig
+from aecodec.training.config import TrainConfig, load_config
+from aecodec.training.data import Pixels, sample_batch
 from aecodec.training.model import Codec
 from aecodec.training.stages import load_start
 from aecodec.training.train import ema_update, learning_rate, stop_on_sigterm
@@ -36,6 +38,49 @@ def batches(pool: Pool, cfg: TrainConfig, first: int) -> Iterator[Pool]:
             yield type(pool)(*(column[rows] for column in pool))
             if step % per_epoch == 0:
                 break
+
+
+def crops(
+    tiles: Pixels, cfg: TrainConfig, seed: list[int], count: int,
+    ends: tuple[float, float] = (0.0, 100.0),
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
+    """Batches of crops: x (B,3,H,W), qualities (B,) evenly spread between ends, grey (B,) bool."""
+    rng, (low, high) = np.random.default_rng(seed), ends
+    for start in range(0, count, cfg.batch):
+        x, grey = sample_batch(tiles, rng, cfg.batch, cfg.crop, cfg.grey_share, cfg.synthetic_share)
+        order = (torch.arange(len(x)) + start) * 0.6180339887  # a low-discrepancy sequence
+        yield x, (low + order % 1.0 * (high - low)).float(), grey
+
+
+def part_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that trains a part."""
+    for option in reversed(
+        (
+            click.option("--config", type=click.Path(exists=True, path_type=Path), required=True),
+            click.option(
+                "--start", required=True, help="Safetensors file with the weights to start from."
+            ),
+            click.option("--out", required=True, help="Folder for checkpoints."),
+            click.option("--steps", type=int, required=True),
+            click.option(
+                "--crops", type=int, default=2000, show_default=True, help="Size of the pool."
+            ),
+            click.option("--minutes", type=float, help="Stop, resumable, after this time."),
+            click.option("--threads", type=int, default=0, help="CPU threads (0: all cores)."),
+            click.option("--device", default="cpu", show_default=True),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def part_arguments(
+    config: Path, start: str, crops: int, threads: int, device: str, **overrides: Any
+) -> tuple[TrainConfig, int, torch.device]:
+    """Configuration, size of the pool and device from those options; sets the threads."""
+    if threads:
+        torch.set_num_threads(threads)
+    return load_config(config, overrides | {"start_from": start}), crops, torch.device(device)
 
 
 class PartRun:

@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
 
-from aecodec.training.config import TrainConfig, load_config
-from aecodec.training.data import Pixels, open_tiles, sample_batch
+from aecodec.training.config import TrainConfig
+from aecodec.training.data import Pixels, open_tiles
 from aecodec.training.eight import Point, choose, points
 from aecodec.training.layers import GRID, LIMIT, TOP
 from aecodec.training.model import Codec
-from aecodec.training.part import PartRun, batches
+from aecodec.training.part import PartRun, batches, crops, part_arguments, part_options
 from aecodec.training.predictor import MEAN_GRID, SEEN, Predictor
 from aecodec.training.quarters import put, take
 from aecodec.training.symbols import SCALE_LEVELS
@@ -55,11 +54,9 @@ def code_pool(model: Codec, tiles: Pixels, cfg: TrainConfig, count: int) -> Pool
     """`count` crops at qualities spread evenly, coded by `model` without its predictor."""
     model.eval()
     model.hard, predictor, model.predictor = True, model.predictor, None
-    rng, parts = np.random.default_rng([cfg.seed, 6]), []
-    for start in range(0, count, cfg.batch):
-        x, grey = sample_batch(tiles, rng, cfg.batch, cfg.crop, cfg.grey_share, cfg.synthetic_share)
-        quality = (torch.arange(len(x)) + start) * 0.6180339887 % 1.0 * 100.0
-        parts.append(_coded(model, x.to(model.s.device), quality.to(model.s.device), grey))
+    device, parts = model.s.device, []
+    for x, quality, grey in crops(tiles, cfg, [cfg.seed, 6], count):
+        parts.append(_coded(model, x.to(device), quality.to(device), grey.to(device)))
     model.predictor = predictor
     return Pool(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -68,14 +65,14 @@ def _coded(model: Codec, x: Tensor, quality: Tensor, grey: Tensor) -> Pool:
     """One batch of the pool."""
     seen: list[tuple[Tensor, ...]] = []
     model.watcher = lambda *step: seen.append(step)
-    y_hat = model.coded_latent(x, quality, grey.to(x.device))
+    y_hat = model.coded_latent(x, quality, grey)
     model.watcher = None
     u = torch.round(F.hardtanh(y_hat / model.s[None, :, None, None], -LIMIT, TOP) * GRID)
     planes = [torch.zeros_like(y_hat) for _ in range(3)]
     for step, values in enumerate(seen):
         planes = [put(p, value, step) for p, value in zip(planes, values, strict=True)]
     mean, residual, index = planes
-    coded = torch.where(grey[:, None].to(x.device), model.grey_mask, 1.0)
+    coded = torch.where(grey[:, None], model.grey_mask, 1.0)
     index = index.clamp(0, SCALE_LEVELS - 1)  # as the tables are: also below the certain zero
     return Pool(
         u.to(torch.int16).cpu(),
@@ -167,10 +164,6 @@ def run(cfg: TrainConfig, count: int, device: torch.device) -> None:
     pool = code_pool(model, open_tiles(Path(cfg.data), Path(cfg.cache)), cfg, count)
     if cfg.eight_bit_predictor and not predictor.net(predictor.steps[0]).seen.scale:
         choose_scales(predictor, model, batches(pool, cfg, 0))
-        for averaged, own in zip(
-            points(state.ema.module.predictor), points(predictor), strict=True
-        ):
-            averaged.scale.copy_(own.scale)
 
     def loss(model: Codec, batch: Pool) -> Tensor:
         return cost(model, batch, predictor.steps[state.step % len(predictor.steps)])
@@ -179,23 +172,10 @@ def run(cfg: TrainConfig, count: int, device: torch.device) -> None:
 
 
 @click.command()
-@click.option("--config", "path", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--start", required=True, help="Safetensors file with the weights to start from.")
-@click.option("--out", required=True, help="Folder for checkpoints.")
-@click.option("--steps", type=int, required=True)
-@click.option("--crops", type=int, default=2000, show_default=True, help="Size of the pool.")
-@click.option("--minutes", type=float, help="Stop, resumable, after this time.")
-@click.option("--threads", type=int, default=0, help="CPU threads (0: all cores).")
-@click.option("--device", default="cpu", show_default=True)
-def main(
-    path: Path, start: str, out: str, steps: int, crops: int, minutes: float | None,
-    threads: int, device: str,
-) -> None:  # fmt: skip
+@part_options
+def main(**options: Any) -> None:
     """Train the predictor on coded latents."""
-    if threads:
-        torch.set_num_threads(threads)
-    overrides = {"start_from": start, "out": out, "steps": steps, "minutes": minutes}
-    run(load_config(path, overrides), crops, torch.device(device))
+    run(*part_arguments(**options))
 
 
 if __name__ == "__main__":

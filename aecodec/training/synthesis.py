@@ -12,17 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
-import numpy as np
 import torch
 from torch import Tensor
 
-from aecodec.training.config import TrainConfig, load_config
-from aecodec.training.data import Pixels, open_tiles, sample_batch
+from aecodec.training.config import TrainConfig
+from aecodec.training.data import Pixels, open_tiles
 from aecodec.training.model import Codec
-from aecodec.training.part import PartRun, batches
+from aecodec.training.part import PartRun, batches, crops, part_arguments, part_options
 from aecodec.training.precision import half_pays
 
 WATCHED = 40  # batches
@@ -47,13 +46,8 @@ def code_pool(model: Codec, tiles: Pixels, cfg: TrainConfig, count: int) -> Pool
     """`count` crops at qualities spread evenly, coded by `model` with real symbols."""
     model.eval()
     model.hard, device = True, model.s.device
-    low, high = quality_ends(cfg)
-    rng = np.random.default_rng([cfg.seed, 4])
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    for start in range(0, count, cfg.batch):
-        x, grey = sample_batch(tiles, rng, cfg.batch, cfg.crop, cfg.grey_share, cfg.synthetic_share)
-        order = (torch.arange(len(x)) + start) * 0.6180339887  # a low-discrepancy sequence
-        quality = (low + order % 1.0 * (high - low)).float()
+    for x, quality, grey in crops(tiles, cfg, [cfg.seed, 4], count, quality_ends(cfg)):
         with torch.autocast(device.type, torch.bfloat16, enabled=half_pays(device)):
             source = model.coded_latent(x.to(device), quality.to(device), grey.to(device))
         if filter_alone(model):
@@ -139,25 +133,11 @@ def run(cfg: TrainConfig, count: int, device: torch.device) -> None:
 
 
 @click.command()
-@click.option("--config", "path", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--start", required=True, help="Safetensors file with the weights to start from.")
-@click.option("--out", required=True, help="Folder for checkpoints.")
-@click.option("--steps", type=int, required=True)
+@part_options
 @click.option("--band", type=int, help="Train the filter of this band of quality alone.")
-@click.option("--crops", type=int, default=4000, show_default=True, help="Size of the pool.")
-@click.option("--minutes", type=float, help="Stop, resumable, after this time.")
-@click.option("--threads", type=int, default=0, help="CPU threads (0: all cores).")
-@click.option("--device", default="cpu", show_default=True)
-def main(
-    path: Path, start: str, out: str, steps: int, band: int | None, crops: int,
-    minutes: float | None, threads: int, device: str,
-) -> None:  # fmt: skip
+def main(band: int | None, **options: Any) -> None:
     """Train linear path, g_s and filter on coded latents."""
-    overrides = {"start_from": start, "out": out, "steps": steps, "minutes": minutes}
-    overrides |= {"filter_band": band}
-    if threads:
-        torch.set_num_threads(threads)
-    run(load_config(path, overrides), crops, torch.device(device))
+    run(*part_arguments(**options, filter_band=band))
 
 
 if __name__ == "__main__":
