@@ -107,7 +107,8 @@ class _Search:
         steps = cost.model.at(cost.quality, cost.grey).steps_per_u()[:, None, None]
         self._target = networks.tensor(start.plan.u * steps)[None]
         self._z_target = networks.tensor(start.plan.z)[None]
-        self._weight = cost.weight
+        self._weight, self._quality = cost.weight, cost.quality
+        self._prior, self._released = cost.model.prior, cost.model.networks
         self._per_step = networks.tensor(cost.per_step[None, :, None, None])
         self._least, self._best = float("inf"), (self._target, self._z_target)
         self.stale, self._number = 0, 0
@@ -148,9 +149,8 @@ class _Search:
         y_hat, bits = torch.zeros_like(self._target), 0.0
         for step in range(STEPS):
             raw_mean, raw_index = self._networks.parameters(step, context, common)
-            if step in tables.offsets:
-                offset = tables.offsets[step]
-                raw_mean = self._networks.better(step, context.detach(), raw_mean, offset)
+            if step in self._prior.offsets:
+                raw_mean = self._better(step, context.detach(), raw_mean)
             mean = torch.floor(raw_mean.double() * tables.gain + 0.5) / MEAN_UNITS
             index = (raw_index + tables.shift) / (1 << INDEX_BITS)
             level = tables.level(index.detach())
@@ -165,3 +165,14 @@ class _Search:
                 context = context.clone()
                 scatter(context[:, :m], step, u)
         return y_hat, bits
+
+    def _better(self, step: int, context: Tensor, raw_mean: Tensor) -> Tensor:
+        """Raw means after the predictor; gradients are those of the means before it.
+
+        Gradients through it would save 0.2 % more for a quarter more of the time, so that the
+        released network can be asked, which is faster.
+        """
+        known, mean = context.cpu().numpy(), raw_mean.detach().cpu().numpy()
+        offset = self._prior.offset(step, self._quality)
+        found = self._released.predictor(step, known, mean, offset)
+        return raw_mean + (self._networks.tensor(found) - raw_mean).detach()

@@ -85,12 +85,6 @@ class SearchNetworks(TorchNetworks):
         """Raw means and raw scale indices of a step's elements."""
         return self._graph_prior(step, context, common)
 
-    def better(self, step: int, context: Tensor, mean: Tensor, offset: Tensor) -> Tensor:
-        """Raw means after the predictor; gradients are those of the means before it."""
-        with self.torch.no_grad():
-            found = self._graph_predictor(step, context, mean, offset)[0]
-        return mean + (found - mean).detach()
-
     def pixels(self, y_hat: Tensor, quality: int) -> Tensor:
         """x_hat (1,3,16h,16w), rounded to levels, of y_hat (1,M,h,w) in natural units."""
         given = self._synthesis_vectors(quality)
@@ -136,9 +130,6 @@ class Tables:
         self.shift = rows(interpolate(tables.shift, quality))
         self.coded = rows(tables.luma if cost.grey else np.ones_like(tables.luma))
         self.vector = networks.tensor(interpolate(tables.vector, quality)[None, :, None, None])
-        self.offsets = {
-            step: networks.tensor(tables.offset(step, quality)) for step in tables.offsets
-        }
         self.levels = tables.levels
         self._dead_zone = rows(STEP_WORTH / cost.per_step)
         self._shifts = networks.tensor(cost.model.shifts)
