@@ -51,6 +51,7 @@ def encode(
     quality: float = 75.0,
     *,
     effort: int | None = None,
+    model: str = "",
     size: int | None = None,
     bpp: float | None = None,
     psnr: float | None = None,
@@ -61,9 +62,10 @@ def encode(
 
     quality: 0..100, higher is better, continuous. In its place one of size (best quality in at
     most so many bytes), bpp (or bits per pixel) and psnr (smallest file of so many dB). effort:
-    1 (fast) to 9 (small), by default AECODEC_EFFORT, else 3; from 7 on it needs PyTorch.
-    metadata: which of ICC profile, EXIF and XMP to keep. threads: 0 for all cores. Raises
-    AecError.
+    1 (fast) to 9 (small), by default AECODEC_EFFORT, else 3; from 7 on it needs PyTorch. model:
+    "default", or "small" for smaller files that take twice as long to decode, or an id; by default
+    AECODEC_MODEL, else "default". metadata: which of ICC profile, EXIF and XMP to keep. threads:
+    0 for all cores. Raises AecError.
     """
     from PIL import Image
 
@@ -73,7 +75,8 @@ def encode(
         picture.from_image(image) if isinstance(image, Image.Image) else picture.from_array(image)
     )
     target = rate.target_of(size, bpp, psnr)
-    return _coded(source, quality, target, effort=effort, metadata=metadata, threads=threads)
+    options: dict[str, Any] = {"effort": effort, "model": model, "metadata": metadata}
+    return _coded(source, quality, target, threads=threads, **options)
 
 
 def _coded(source: Picture, quality: float, target: rate.Target | None, **options: Any) -> bytes:
@@ -117,6 +120,7 @@ def compress(
     quality: float = 75.0,
     *,
     effort: int | None = None,
+    model: str = "",
     size: int | None = None,
     bpp: float | None = None,
     psnr: float | None = None,
@@ -132,9 +136,9 @@ def compress(
 
     target_rate = rate.target_of(size, bpp, psnr)
     loaded = picture.load(source)
-    options: dict[str, Any] = {"effort": effort, "metadata": metadata, "threads": threads}
+    options: dict[str, Any] = {"effort": effort, "model": model, "metadata": metadata}
     try:
-        data = _coded(loaded, quality, target_rate, **options)
+        data = _coded(loaded, quality, target_rate, threads=threads, **options)
     except AecError as error:
         raise type(error)(f"{os.fspath(source)}: {error}") from error
     files.write_atomically(target, data, overwrite=overwrite)

@@ -98,7 +98,7 @@ def _show_version(context: click.Context, parameter: click.Parameter, asked: boo
     from aecodec import weights
 
     try:
-        model = f"model {weights.default_id()}"
+        model = f"model {weights.id_of()}"
     except AecError:
         model = "no model installed"
     click.echo(f"aecodec {__version__}, format {container.VERSION}, {model}")
@@ -175,6 +175,7 @@ Examples:
   aecodec compress -r photos -o archive          the tree below photos, in archive
   aecodec compress photo.png --size 60k          the best quality in 60,000 bytes
   aecodec compress photo.png -e 6                a smaller file, more slowly
+  aecodec compress photo.png -m small            the same, and slower to decode
   convert photo.heic png:- | aecodec compress - photo.aec""")  # fmt: skip
 @click.argument("arguments", metavar="IN... [OUT.aec|FOLDER|-]", nargs=-1, required=True,
     type=click.Path(allow_dash=True))  # fmt: skip
@@ -189,6 +190,9 @@ Examples:
 @click.option("-e", "--effort", type=click.IntRange(1, 9), metavar="1..9",
     help="Time for smaller files, from fast to slow; 7 to 9 need PyTorch.  "
     "[default: AECODEC_EFFORT, else 3]")  # fmt: skip
+@click.option("-m", "--model", metavar="NAME",
+    help="small: smaller files that take twice as long to decode; or a model's id.  "
+    "[default: AECODEC_MODEL, else default]")  # fmt: skip
 @click.option("--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
     help="End the search of efforts 4 to 9 then, with the best it has found.")  # fmt: skip
 @click.option("--metadata", type=click.Choice(["all", "icc", "none"], case_sensitive=False),
@@ -211,7 +215,7 @@ def compress(context: click.Context, /, arguments: tuple[str, ...], **options: A
     Prints bytes, ratio to the file read, bits per pixel, quality, PSNR and the seconds taken
     to compress.
     """
-    from aecodec import effort
+    from aecodec import effort, weights
 
     verify = options["verify"]
     settings = jobs.Compression(
@@ -221,7 +225,9 @@ def compress(context: click.Context, /, arguments: tuple[str, ...], **options: A
         max_pixels=options["max_pixels"],
         first_frame=options["first_frame"],
         verify=not options["quiet"] if verify is None else verify,
-        effort=effort.level(options["effort"]).number,  # refused once, and not for every file
+        # Refused once, and not for every file.
+        effort=effort.level(options["effort"]).number,
+        model=weights.id_of(options["model"] or ""),
         time_limit=options["time_limit"] or 0.0,
     )
     return _run(batch.compressing(), jobs.compress, settings, arguments, options)

@@ -31,6 +31,7 @@ from aecodec.search import choose
 from aecodec.tile import LATENT, decode_tile, write_tile
 from aecodec.transforms import default_threads
 from aecodec.watch import Report, Watch
+from aecodec.weights import id_of
 from aecodec.window import Box, Window, cut, grow, inner, padded
 
 Float = npt.NDArray[np.float32]
@@ -47,9 +48,12 @@ def encode_picture(
     threads: int = 0,
     verify: bool = False,
     effort: int | None = None,
+    model: str = "",
 ) -> bytes:
     """The bytes of an .aec file: `Encoder` for one quality, verified if asked for."""
-    encoder = Encoder(picture, metadata=metadata, threads=threads, effort=effort, keep=verify)
+    encoder = Encoder(
+        picture, metadata=metadata, threads=threads, effort=effort, model=model, keep=verify
+    )
     data = encoder.encode(quality)
     if verify:
         encoder.verify(data)
@@ -60,7 +64,8 @@ class Encoder:
     """A picture that is coded at one quality or at several, as the search for a size needs.
 
     metadata: "all", "icc" or "none". threads: 0 takes the cores of the machine. effort: a level
-    of `aecodec.effort`, None for the default. time_limit: seconds after which the search of one
+    of `aecodec.effort`, None for the default. model: name or id, see `aecodec.weights`, "" for the
+    default. time_limit: seconds after which the search of one
     encoding ends with what it has, 0 for none. report: called with how far an encoding is, 0 to
     1, from any thread. keep: hold what another encoding and `decoded` can use, unless the
     picture is very large. Raises AecError for choices that are not there, LimitError, ModelError.
@@ -76,6 +81,7 @@ class Encoder:
         metadata: str = "all",
         threads: int = 0,
         effort: int | None = None,
+        model: str = "",
         time_limit: float = 0.0,
         report: Report | None = None,
         keep: bool = True,
@@ -89,7 +95,7 @@ class Encoder:
         self._level, self._time_limit, self._report = effort_level(effort), time_limit, report
         self._verifiable = keep
         self._keep = keep and picture.width * picture.height <= KEPT_PIXELS
-        self._model = open_model(threads=self._threads)
+        self._model = open_model(id_of(model), self._threads)
         self._alpha = None if picture.alpha is None else alpha.pack_alpha(picture.alpha)
         self._latents: dict[Box, Float] = {}
         self._y_hat: list[Float] = []

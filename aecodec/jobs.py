@@ -55,7 +55,8 @@ class Writing:
 class Compression:
     """How pictures become .aec files. `verify` decodes each result back and measures PSNR.
 
-    effort, time_limit: see `aecodec.codec.Encoder`. progress: told how far an encoding is, 0..1.
+    effort, model, time_limit: see `aecodec.codec.Encoder`. progress: told how far an encoding is,
+    0 to 1.
     """
 
     quality: float = rate.DEFAULT_QUALITY
@@ -66,6 +67,7 @@ class Compression:
     verify: bool = True
     threads: int = 0
     effort: int | None = None
+    model: str = ""
     time_limit: float = 0.0
     progress: Callable[[float], None] | None = None
 
@@ -222,6 +224,7 @@ def _compress(settings: Compression, job: Job, writing: Writing) -> Outcome:
         metadata=settings.metadata,
         threads=settings.threads,
         effort=settings.effort,
+        model=settings.model,
         time_limit=settings.time_limit,
         report=settings.progress,
         keep=settings.verify or settings.target is not None,

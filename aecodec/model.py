@@ -16,7 +16,7 @@ from aecodec.entropy import TableSet
 from aecodec.prior import MAX_QUALITY, STEPS, Prior, PriorTables
 from aecodec.quantise import shifts
 from aecodec.transforms import OnnxNetworks, default_threads
-from aecodec.weights import Weights, default_id, open_weights
+from aecodec.weights import Weights, id_of, open_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +52,14 @@ _opening = threading.Lock()
 
 
 def open_model(model_id: str = "", threads: int = 0, device: str = "") -> Model:
-    """The model of an id (default: the one new files use), opened once per thread count.
+    """The model of an id ("": the one new files use), opened once per thread count.
 
     device: "cpu", "cuda" or "auto"; "" takes AECODEC_DEVICE, else the CPU. Raises ModelError
     when the model is not installed or damaged, or the device is not there.
     """
     name = device_name(device)
     with _opening:
-        return _open_model(model_id or default_id(), threads or default_threads(), name)
+        return _open_model(model_id or id_of(), threads or default_threads(), name)
 
 
 @functools.lru_cache(maxsize=8)

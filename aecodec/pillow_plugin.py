@@ -5,10 +5,10 @@
     image.save("small.aec", quality=40)
 
 Opening fills `info` with icc_profile, exif and xmp (those the file has), quality and model.
-Saving takes quality (0..100, default 75), effort (1..9), icc_profile, exif and xmp; metadata that
-is not given is taken from `info`, and None or b"" leaves it out. As everywhere in aecodec the
-EXIF orientation is applied to the pixels and its tag set to 1. Pillow's own limit on pixels
-applies.
+Saving takes quality (0..100, default 75), effort (1..9), model (as for `aecodec.encode`),
+icc_profile, exif and xmp; metadata that is not given is taken from `info`, and None or b"" leaves
+it out. As everywhere in aecodec the EXIF orientation is applied to the pixels and its tag set to
+1. Pillow's own limit on pixels applies.
 """
 
 from __future__ import annotations
@@ -117,8 +117,9 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
         if value:
             view.info[key] = value
     quality = options.get("quality", 75)
-    effort = options.get("effort")
-    fp.write(codec.encode_picture(picture.from_image(view), float(quality), effort=effort))
+    effort, model = options.get("effort"), options.get("model") or ""
+    source = picture.from_image(view)
+    fp.write(codec.encode_picture(source, float(quality), effort=effort, model=model))
 
 
 def register() -> None:

@@ -4,13 +4,18 @@ A folder is named by the first 8 hex digits of the SHA-256 of its model.safetens
 holds every weight and every frozen table. The graphs beside it only say how they are used;
 manifest.json has their hashes. Folders are looked for in AECODEC_WEIGHTS (if set), in the
 installed package, and in the source tree.
+
+Beside the folders stand small text files that give names to ids: `default` is the model that new
+files are written with, others (`small`) can be asked for. Readers go by the id in the file alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +29,8 @@ from aecodec.errors import ModelError
 
 STORE = "model.safetensors"
 MANIFEST = "manifest.json"
-DEFAULT = "default"  # text file in weights/ that names the folder new files are written with
+DEFAULT = "default"  # name of the model that new files are written with
+VARIABLE = "AECODEC_MODEL"
 
 _lock = threading.Lock()
 _open: dict[str, Weights] = {}
@@ -48,12 +54,33 @@ def available() -> dict[str, Path]:
     return found
 
 
-def default_id() -> str:
-    """Id of the model that new files are written with. Raises ModelError without one."""
+def names() -> dict[str, str]:
+    """Names that this installation gives to models, with the ids that they stand for."""
+    found: dict[str, str] = {}
     for root in search_path():
-        if (root / DEFAULT).is_file():
-            return (root / DEFAULT).read_text().strip()
-    raise ModelError("no weights are installed: reinstall aecodec or set AECODEC_WEIGHTS")
+        for file in sorted(root.iterdir()) if root.is_dir() else ():
+            if file.name.isidentifier() and file.is_file():
+                with contextlib.suppress(OSError), file.open("rb") as stream:
+                    match = re.fullmatch(rb"([0-9a-f]{8})\s*", stream.read(16))
+                    if match:
+                        found.setdefault(file.name, match[1].decode())
+    return found
+
+
+def id_of(model: str = "") -> str:
+    """Id of the model to write files with, of a name or an id.
+
+    Without one that of AECODEC_MODEL, else "default". Raises ModelError when it is not installed.
+    """
+    asked = model or os.environ.get(VARIABLE, "").strip() or DEFAULT
+    known = names()
+    model_id = known.get(asked, asked)
+    if model_id in available():
+        return model_id
+    if asked == DEFAULT:
+        raise ModelError("no weights are installed: reinstall aecodec or set AECODEC_WEIGHTS")
+    named = ", ".join(f"{name} ({model_id})" for name, model_id in known.items())
+    raise ModelError(f"no model {asked!r} is installed (there are: {named or 'none'})")
 
 
 def open_weights(model_id: str) -> Weights:

@@ -23,7 +23,7 @@ from aecodec.model import Model, open_model
 from aecodec.prior import STEP_PHASES
 from aecodec.tile import decode_tile, encode_tile
 from aecodec.transforms import OnnxNetworks
-from aecodec.weights import default_id, open_weights
+from aecodec.weights import id_of, open_weights
 
 Float = npt.NDArray[np.float32]
 LOW, HIGH, Z_HIGH = -1024, 1023, 15 * 64
@@ -54,13 +54,17 @@ class OracleNetworks(OnnxNetworks):
 
 
 def folder_and_vectors() -> tuple[Path, Any]:
-    """What the constructors of networks ask for, of the default model."""
-    weights = open_weights(default_id())
+    """What the constructors of networks ask for, of the model that new files are written with."""
+    weights = open_weights(id_of())
     return weights.folder, weights.tensors("vectors")
 
 
-@functools.cache
 def oracle() -> OracleNetworks:
+    return _oracle(id_of())
+
+
+@functools.cache
+def _oracle(model_id: str) -> OracleNetworks:
     return OracleNetworks(*folder_and_vectors())
 
 
@@ -120,7 +124,7 @@ def better_means(networks: OnnxNetworks, step: int, context: Float, mean: Float)
 
 
 def with_networks(networks: OnnxNetworks) -> Model:
-    """The default model on another runtime."""
+    """The model that new files are written with, on another runtime."""
     return dataclasses.replace(open_model(threads=1), networks=networks)
 
 
@@ -133,9 +137,13 @@ def picture(height: int, width: int) -> npt.NDArray[np.uint8]:
     return np.clip(plane[..., None] * (1.0, 0.8, 0.6) + noise, 0, 255).astype(np.uint8)
 
 
-@functools.cache
 def tiles() -> tuple[tuple[Float, Tile, npt.NDArray[np.float32]], ...]:
     """(u, tile, y_hat) of every case, coded and decoded with the oracle."""
+    return _tiles(id_of())
+
+
+@functools.cache
+def _tiles(model_id: str) -> tuple[tuple[Float, Tile, npt.NDArray[np.float32]], ...]:
     model, found = with_networks(oracle()), []
     for height, width, quality, grey in CASES:
         u = model.networks.analysis(picture(height, width), quality)

@@ -25,6 +25,7 @@ from aecodec.picture import Picture
 MODEL = bytes.fromhex("fa4ec0de")
 calls: list[str] = []
 options_seen: list[dict[str, Any]] = []
+models_seen: list[str] = []
 
 
 class Encoder:
@@ -58,8 +59,10 @@ def encode_picture(
     metadata: str = "all",
     threads: int = 0,
     effort: int | None = None,
+    model: str = "",
 ) -> bytes:
     calls.append("encode")
+    models_seen.append(model)
     level(effort)
     colour = Colour.GREY if picture.pixels.ndim == 2 else Colour.RGB
     hundredths = round(quality * 100)

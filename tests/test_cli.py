@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 import aecodec
-from aecodec import cli, console, container, files, jobs
+from aecodec import cli, console, container, files, jobs, weights
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_codec.py"))]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, terminals and devices")
@@ -459,6 +459,28 @@ def test_an_effort_that_needs_pytorch(run: Run, monkeypatch: pytest.MonkeyPatch)
         status, _, err = run("compress", *arguments, "-e", "9")
         assert (status, err.count("\n")) == (1, 1)
         assert "effort 9 needs PyTorch: pip install 'aecodec[train]'" in err
+    assert listing() == ["a.png", "b.png"]
+
+
+# Models
+
+
+def test_the_model_reaches_the_encoder(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, named = fake_codec.options_seen, weights.names()
+    seen.clear()
+    run("compress", "a.png")
+    run("compress", "a.png", "-f", "-m", "small")
+    monkeypatch.setenv("AECODEC_MODEL", "small")
+    run("compress", "a.png", "-f")
+    run("compress", "a.png", "-f", "--model", named["default"])
+    expected = [named[name] for name in ("default", "small", "small", "default")]
+    assert [options["model"] for options in seen] == expected
+
+
+def test_a_model_that_is_not_there(run: Run) -> None:
+    status, _, err = run("compress", "a.png", "b.png", "-m", "large")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "no model 'large' is installed (there are: default (" in err
     assert listing() == ["a.png", "b.png"]
 
 

@@ -66,6 +66,17 @@ def test_modes_qualities_and_metadata(mode: str, quality: float, metadata: str) 
     assert (back.icc, back.exif, back.xmp) == kept[metadata]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_every_named_model(mode: str) -> None:
+    source = synthetic.picture(mode, 129, 65, metadata=True)
+    for name, model_id in weights.names().items():
+        data = codec.encode_picture(source, 60, model=name, verify=True)
+        assert container.read_header(data).model_id.hex() == model_id
+        check(source, codec.decode_file(data))
+    with pytest.raises(ModelError, match="no model 'large'"):
+        codec.encode_picture(source, 60, model="large")
+
+
 def test_source_is_left_as_it_was() -> None:
     source = synthetic.picture("RGBA", 70, 50, metadata=True)
     before = source.pixels.copy()

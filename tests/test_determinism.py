@@ -19,6 +19,7 @@ from exactness import CASES, folder_and_vectors
 
 from aecodec.tile import decode_tile, encode_tile
 from aecodec.transforms import OnnxNetworks
+from aecodec.weights import DEFAULT, VARIABLE, names
 
 HERE = Path(__file__).resolve().parent
 
@@ -125,6 +126,18 @@ def test_pytorch_cuda(precision: str, torch: Any, expected: Any) -> None:
     check(torch_networks("cuda"), expected)
     if precision == "highest":
         check(torch_networks("cuda", exact_dtype="float32"), expected)
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name != DEFAULT])
+def test_other_models(name: str, monkeypatch: pytest.MonkeyPatch, torch: Any) -> None:
+    """What has no part in the default model, as the predictor, must be exact too."""
+    monkeypatch.setenv(VARIABLE, name)
+    expected = exactness.outputs(exactness.oracle())
+    for threads, optimise in ((1, True), (2, True), (1, False)):
+        check(OnnxNetworks(*folder_and_vectors(), threads, optimise=optimise), expected)
+    check(torch_networks(), expected)
+    check(torch_networks(exact_dtype="float32", convolution=True), expected)
+    test_pixels_differ_by_one_level_at_most(torch)
 
 
 def test_pixels_differ_by_one_level_at_most(torch: Any) -> None:

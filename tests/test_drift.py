@@ -45,7 +45,7 @@ def flip(folder: Path, tensor: str, row: int, bit: int) -> Path:
 @pytest.mark.parametrize(("tensor", "bit"), [("tables.shift", 7), ("tables.gain", 17)])
 def test_one_bit_of_a_table(tensor: str, bit: int, tmp_path: Path) -> None:
     data = codec.encode_picture(synthetic.picture("RGB", 128, 128), ROW * QUALITY_STEP / 100)
-    source = weights.available()[weights.default_id()]
+    source = weights.available()[weights.id_of()]
     copied = shutil.copytree(source, tmp_path / "models" / source.name)
     copied = flip(copied, tensor, ROW, bit)
     file = container.read(data)

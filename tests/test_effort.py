@@ -17,6 +17,7 @@ from aecodec.errors import AecError
 from aecodec.model import open_model
 from aecodec.search import choose
 from aecodec.watch import Clock, Watch
+from aecodec.weights import id_of
 from aecodec.window import Window, cut
 
 WITH_TORCH = importlib.util.find_spec("torch") is not None
@@ -24,9 +25,9 @@ LEVELS = [n for n, level in effort.LEVELS.items() if WITH_TORCH or not level.ste
 EXACT = [n for n, level in effort.LEVELS.items() if not level.steps]
 
 
-def window(mode: str, width: int, height: int) -> Window:
-    """A whole picture of at most 128 x 128 pixels as one window."""
-    model = open_model(threads=1)
+def window(mode: str, width: int, height: int, name: str = "") -> Window:
+    """A whole picture of at most 128 x 128 pixels as one window, for a model."""
+    model = open_model(id_of(name), threads=1)
     pixels = cut(synthetic.picture(mode, width, height).pixels, (0, 0, 128, 128))
     u = model.networks.analysis(pixels, 5000)
     return Window(pixels, u, slice(0, 8), slice(0, 8), height, width)
@@ -54,9 +55,11 @@ def test_threads_do_not_change_the_bytes(level: int, monkeypatch: pytest.MonkeyP
     assert one == three
 
 
+@pytest.mark.parametrize("name", ["default", "small"])
 @pytest.mark.parametrize(("grey", "mode"), [(False, "RGB"), (True, "L")])
-def test_more_effort_never_costs_more(grey: bool, mode: str) -> None:
-    seen, cost, costs = window(mode, 120, 101), Cost(open_model(threads=1), 3000, grey), []
+def test_more_effort_never_costs_more(grey: bool, mode: str, name: str) -> None:
+    seen = window(mode, 120, 101, name)
+    cost, costs = Cost(open_model(id_of(name), threads=1), 3000, grey), []
     for number in (n for n in LEVELS if 3 <= n <= 7):
         level = effort.LEVELS[number]
         coded = choose(cost.model, seen, cost.quality, grey, level, Clock())

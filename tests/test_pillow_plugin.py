@@ -61,6 +61,12 @@ def test_effort(wrong: object) -> None:
         saved(picture("RGB"), effort=wrong)
 
 
+def test_model() -> None:
+    saved(picture("RGB"), model="small")
+    saved(picture("RGB"))
+    assert fake_codec.models_seen[-2:] == ["small", ""]
+
+
 def test_suffix_and_mime_type_are_registered() -> None:
     assert Image.registered_extensions()[".aec"] == "AEC"
     assert Image.MIME["AEC"] == MIME

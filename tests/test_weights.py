@@ -15,7 +15,7 @@ from aecodec.errors import ModelError
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the default model that is found first and was not opened yet."""
-    source = weights.available()[weights.default_id()]
+    source = weights.available()[weights.id_of()]
     folder = tmp_path / source.name
     shutil.copytree(source, folder)
     (tmp_path / weights.DEFAULT).write_text(source.name + "\n")
@@ -25,8 +25,8 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_default_model_is_installed_and_verifies() -> None:
-    model = weights.open_weights(weights.default_id())
-    assert model.id.hex() == weights.default_id()
+    model = weights.open_weights(weights.id_of())
+    assert model.id.hex() == weights.id_of()
     assert model.manifest["licence"] == "Apache-2.0"
 
 
@@ -36,11 +36,11 @@ def test_the_variable_goes_before_the_installed_weights(copied: Path) -> None:
 
 
 def test_a_model_is_opened_once() -> None:
-    assert weights.open_weights(weights.default_id()) is weights.open_weights(weights.default_id())
+    assert weights.open_weights(weights.id_of()) is weights.open_weights(weights.id_of())
 
 
 def test_an_unknown_model_is_named_with_the_installed_ones() -> None:
-    with pytest.raises(ModelError, match=f"needs model 00000000.*{weights.default_id()}"):
+    with pytest.raises(ModelError, match=f"needs model 00000000.*{weights.id_of()}"):
         weights.open_weights("00000000")
 
 
@@ -77,7 +77,38 @@ def test_without_any_weights_the_message_says_what_to_do(
 ) -> None:
     monkeypatch.setattr(weights, "search_path", lambda: [tmp_path])
     with pytest.raises(ModelError, match="AECODEC_WEIGHTS"):
-        weights.default_id()
+        weights.id_of()
+
+
+def test_names_stand_for_installed_models() -> None:
+    named = weights.names()
+    assert {weights.DEFAULT, "small"} <= set(named)
+    assert set(named.values()) <= set(weights.available())
+    assert weights.id_of("small") == named["small"] != weights.id_of()
+    assert weights.id_of(named["small"]) == named["small"]
+
+
+def test_the_model_is_taken_from_the_argument_then_from_the_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(weights.VARIABLE, "small")
+    assert weights.id_of() == weights.names()["small"]
+    assert weights.id_of(weights.DEFAULT) == weights.names()[weights.DEFAULT]
+
+
+@pytest.mark.parametrize("name", ["large", "00000000", "../weights/small", "small\n"])
+def test_a_model_that_is_not_there_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(ModelError, match=r"no model .* is installed \(there are: .*small \("):
+        weights.id_of(name)
+
+
+def test_a_name_is_an_id_in_a_text_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "search_path", lambda: [tmp_path])
+    (tmp_path / "good").write_text("0123abcd\n")
+    (tmp_path / "bad").write_text("../0123abcd\n")
+    (tmp_path / "README.md").write_text("0123abcd\n")
+    (tmp_path / "binary").write_bytes(b"\xff\x00")
+    assert weights.names() == {"good": "0123abcd"}
 
 
 def test_every_installed_model_says_how_it_was_made() -> None:

@@ -1,6 +1,7 @@
-"""Write the conformance set of the default model: tests/golden/<model id>/.
+"""Write the conformance sets of models: tests/golden/<model id>/.
 
-    python tools/make_golden.py
+    python tools/make_golden.py                  of every model that has a name
+    python tools/make_golden.py small            of some of them
 
 Small files of every kind, made from pictures that are drawn by code, and index.json with what a
 decoder must get from each: SHA-256 of the file, checksums of the symbols per tile, SHA-256 of the
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import synthetic  # noqa: E402 - the drawings that the tests use
 
-from aecodec import codec, container, rate  # noqa: E402
+from aecodec import codec, container, rate, weights  # noqa: E402
 
 FOLDER = ROOT / "tests" / "golden"
 MAX_TOTAL = 200_000  # bytes of all files of one model
@@ -57,13 +59,13 @@ CASES = (
 )
 
 
-def encode(source: Any, quality: float, tile: int) -> bytes:
+def encode(source: Any, quality: float, tile: int, model: str) -> bytes:
     """The file of a picture, with tiles of a given side where one is given."""
     before = codec.TILE, codec.SINGLE_TILE_PIXELS
     try:
         if tile:
             codec.TILE, codec.SINGLE_TILE_PIXELS = tile, 0
-        return codec.encode_picture(source, quality, threads=1, verify=True)
+        return codec.encode_picture(source, quality, threads=1, verify=True, model=model)
     finally:
         codec.TILE, codec.SINGLE_TILE_PIXELS = before
 
@@ -91,14 +93,18 @@ def describe(case: tuple[Any, ...], data: bytes) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main() -> int:
-    model = codec.open_model().weights.id.hex()
+def main(models: Sequence[str] = ()) -> int:
+    return max(write(weights.id_of(model)) for model in models or weights.names())
+
+
+def write(model: str) -> int:
+    """Write the files of the model of an id: the exit status."""
     folder, index, total = FOLDER / model, {}, 0
     folder.mkdir(parents=True, exist_ok=True)
     for case in CASES:
         mode, width, height, quality, metadata, tile = case
         source = synthetic.picture(mode, width, height, metadata=metadata)
-        data = encode(source, quality, tile)
+        data = encode(source, quality, tile, model)
         name = f"{mode.lower()}-{width}x{height}-q{quality:g}{'-tiles' if tile else ''}.aec"
         (folder / name).write_bytes(data)
         index[name], total = describe(case, data), total + len(data)
@@ -112,4 +118,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

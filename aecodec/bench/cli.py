@@ -65,8 +65,9 @@ def _list_of(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, 
     exists=True, path_type=Path))  # fmt: skip
 @click.option("--codecs", "codec_names", default="aec,jpeg,jpeg2000,webp,avif,heic,jxl",
     show_default=True, callback=_list_of(tuple(codecs.REGISTRY)),
-    metavar="NAME,...", help="Codecs to run; avif stands for avif and avif-psnr. aec-slow, "
-    f"aecodec at effort {codecs.SLOW_EFFORT}, runs when it is named.")  # fmt: skip
+    metavar="NAME,...", help="Codecs to run; avif stands for avif and avif-psnr. Only "
+    f"when named: aec-slow (effort {codecs.SLOW_EFFORT}), aec-small (the small model) and "
+    "aec-small-slow.")  # fmt: skip
 @click.option("--qualities", multiple=True, metavar="[CODEC=]Q,Q,...",
     callback=_parse_qualities, help="0..100, for all codecs or for one; repeatable.")  # fmt: skip
 @click.option("--metrics", "metric_names", default="psnr,ms_ssim", show_default=True,

@@ -24,6 +24,8 @@ from typing import Any
 from PIL import Image, features
 
 from aecodec.effort import DEFAULT
+from aecodec.weights import DEFAULT as DEFAULT_MODEL
+from aecodec.weights import id_of
 
 SLOW_EFFORT = 8  # the search for those who compress once and send often; only run when named
 
@@ -150,9 +152,11 @@ def _aecodec() -> Any:
     return importlib.import_module("aecodec")
 
 
-def _aec_encoder(effort: int) -> Encoder:
+def _aec_encoder(effort: int, model: str) -> Encoder:
+    options = {"effort": effort, "model": model}
+
     def encode(image: Image.Image, quality: float, threads: int) -> bytes:
-        return bytes(_aecodec().encode(image, quality=quality, threads=threads, effort=effort))
+        return bytes(_aecodec().encode(image, quality=quality, threads=threads, **options))
 
     return encode
 
@@ -162,39 +166,52 @@ def _aec_decode(path: Path, threads: int) -> Image.Image:
     return image.convert("RGB")
 
 
-def _aec_version() -> str:
+def _aec_version(model: str) -> str:
     """Package version and model id, so that new weights are never mixed with old records."""
-    package = _aecodec()
-    model = package.info(package.encode(probe_picture(), quality=50, threads=1)).model
-    return f"aecodec {package.__version__}, model {model}"
+    return f"aecodec {_aecodec().__version__}, model {id_of(model)}"
+
+
+def _aec(
+    name: str, label: str, settings: str, *, model: str = DEFAULT_MODEL, effort: int = DEFAULT
+) -> Codec:
+    """One configuration of our own: the slow ones with fewer points."""
+    fast = effort == DEFAULT
+    return Codec(
+        name=name,
+        label=label,
+        suffix=".aec",
+        settings=settings,
+        qualities=tuple(range(0, 101, 10 if fast else 20)),
+        encode=_aec_encoder(effort, model),
+        decode=_aec_decode,
+        version=lambda: _aec_version(model) + ("" if fast else f", effort {effort}"),
+        learned=True,
+        integer_quality=False,
+    )
 
 
 REGISTRY: dict[str, Codec] = {
     codec.name: codec
     for codec in (
-        Codec(
-            name="aec",
-            label="aecodec",
-            suffix=".aec",
-            settings="one weights file for every quality",
-            qualities=(0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100),
-            encode=_aec_encoder(DEFAULT),
-            decode=_aec_decode,
-            version=_aec_version,
-            learned=True,
-            integer_quality=False,
+        _aec("aec", "aecodec", "one weights file for every quality"),
+        _aec(
+            "aec-slow",
+            f"aecodec, effort {SLOW_EFFORT}",
+            "the same with a gradient search by the encoder, some 20 s for 0.4 megapixels",
+            effort=SLOW_EFFORT,
         ),
-        Codec(
-            name="aec-slow",
-            label=f"aecodec, effort {SLOW_EFFORT}",
-            suffix=".aec",
-            settings="the same with a gradient search by the encoder, some 20 s for 0.4 megapixels",
-            qualities=(0, 20, 40, 60, 80, 100),
-            encode=_aec_encoder(SLOW_EFFORT),
-            decode=_aec_decode,
-            version=lambda: f"{_aec_version()}, effort {SLOW_EFFORT}",
-            learned=True,
-            integer_quality=False,
+        _aec(
+            "aec-small",
+            "aecodec, small model",
+            "the model for smaller files that take twice as long to decode",
+            model="small",
+        ),
+        _aec(
+            "aec-small-slow",
+            f"aecodec, small model, effort {SLOW_EFFORT}",
+            "that model with the gradient search",
+            model="small",
+            effort=SLOW_EFFORT,
         ),
         Codec(
             name="jpeg",

@@ -29,6 +29,8 @@ OWN_COLOUR = "#f2600c"
 COLOURS = {
     "aec": OWN_COLOUR,
     "aec-slow": "#b85c00",
+    "aec-small": "#c77700",
+    "aec-small-slow": "#96590a",
     "jpeg": "#8a8f98",
     "jpeg2000": "#b07d3c",
     "webp": "#2f9e5b",
