@@ -188,7 +188,7 @@ Examples:
     help="Best quality in at most so many bits per pixel.")  # fmt: skip
 @click.option("--psnr", type=float, metavar="DB", help="Smallest file of this PSNR.")
 @click.option("-e", "--effort", type=click.IntRange(1, 9), metavar="1..9",
-    help="Time for smaller files, from fast to slow; 7 to 9 need PyTorch.  "
+    help="Time for smaller files, from fast to slow.  "
     "[default: AECODEC_EFFORT, else 3]")  # fmt: skip
 @click.option("-m", "--model", metavar="NAME",
     help="small: smaller files that take twice as long to decode; or a model's id.  "

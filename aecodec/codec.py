@@ -174,8 +174,8 @@ class Encoder:
     def _tiles(self, header: Header, level: Level) -> list[tuple[Tile, Float | None, bytes]]:
         """The coded tiles, their y_hat if these are to be kept, and digests of them."""
         grey, model = header.colour is Colour.GREY, self._model
-        # A gradient search takes all threads by itself, and much memory.
-        workers = 1 if header.tile_count == 1 or level.steps else self._threads
+        # A search takes all threads by itself, and much memory.
+        workers = 1 if header.tile_count == 1 or level.passes else self._threads
         watch = Watch(header.tile_count, workers, self._time_limit, self._report)
 
         def encode_box(box: Box) -> tuple[Tile, Float | None, bytes]:

@@ -6,7 +6,9 @@ The searches of the encoder compare their candidates by J alone: how one was fou
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +17,7 @@ import numpy.typing as npt
 from aecodec.distortion import squared_error
 from aecodec.model import Model
 from aecodec.prior import MAX_QUALITY
-from aecodec.tile import Coded
+from aecodec.tile import LATENT, Coded
 from aecodec.window import Window
 
 Float = npt.NDArray[np.float32]
@@ -24,6 +26,8 @@ Pixels = npt.NDArray[np.uint8]
 # Along the released model's curve, one unit of squared error is worth more bits than the lambda
 # of training says; searching with the slope of the curve saves most at equal PSNR.
 SLOPE = 1.25
+
+BLOCK = 1152  # pixels a side for which everything that `corrected` needs is held at once
 
 
 def grey_levels(x_hat: Pixels) -> Pixels:
@@ -72,6 +76,37 @@ class Cost:
     def decoded(self, window: Window, y_hat: Float) -> Pixels:
         """The window (H,W,3) as a decoder would show it; padding as it was given."""
         x_hat = self.model.networks.synthesis(self.surrounded(window, y_hat), self.quality)
+        return self._shown(window, x_hat)
+
+    def corrected(self, window: Window, y_hat: Float) -> tuple[Pixels, Float]:
+        """As `decoded`, and what u (M,h,w) of the tile lacks for the window to come out."""
+        whole = self.surrounded(window, y_hat)
+        x_hat, missing = np.empty_like(window.pixels), np.zeros_like(whole)
+        for rows, columns in itertools.product(*map(_blocks, x_hat.shape[:2])):
+            high, wide = self._reach(rows, whole.shape[1]), self._reach(columns, whole.shape[2])
+            seen = _pixels(high), _pixels(wide)
+            # Only errors in the block count, but latents around it may be to blame for them.
+            counted = np.zeros(x_hat.shape[:2], np.float32)
+            counted[rows, columns] = 1
+            counted[window.height :] = counted[:, window.width :] = 0
+            y_seen = np.ascontiguousarray(whole[:, high, wide])
+            part, lacking = self.model.networks.correction(
+                y_seen, window.pixels[seen], counted[seen], self.quality
+            )
+            missing[:, high, wide] += lacking
+            top, left = rows.start - seen[0].start, columns.start - seen[1].start
+            x_hat[rows, columns] = part[top:, left:][
+                : rows.stop - rows.start, : columns.stop - columns.start
+            ]
+        return self._shown(window, x_hat), missing[:, window.rows, window.columns]
+
+    def _reach(self, part: slice, length: int) -> slice:
+        """The latents, of so many, that a range of pixels depends on."""
+        halo = self.model.halo
+        first, last = (part.start - halo) // LATENT, -(-(part.stop + halo) // LATENT)
+        return slice(max(0, first), min(length, last))
+
+    def _shown(self, window: Window, x_hat: Pixels) -> Pixels:
         shown = x_hat[: window.height, : window.width]
         whole = window.pixels.copy()
         whole[: window.height, : window.width] = (
@@ -86,3 +121,15 @@ class Cost:
     def total(self, window: Window, coded: Coded, decoded: Pixels) -> float:
         """J of a tile's symbols, where `decoded` is the window decoded from them."""
         return coded.bits(self.model, self.quality) + self.weight * self.error(window, decoded)
+
+
+def _blocks(length: int) -> Iterator[slice]:
+    """A length cut into equal parts of at most BLOCK, whole latents each but the last."""
+    count = -(-length // BLOCK)
+    side = -(-length // (count * LATENT)) * LATENT
+    for start in range(0, length, side):
+        yield slice(start, min(length, start + side))
+
+
+def _pixels(latents: slice) -> slice:
+    return slice(latents.start * LATENT, latents.stop * LATENT)

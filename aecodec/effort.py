@@ -3,8 +3,8 @@
     1      symbols by rounding
     2      symbols from a dead zone that knows how rare each one is
     3      and what an error in each channel costs; hyper-latents likewise: the default
-    4..6   passes through the decoder, each of which corrects what the last one left
-    7..9   gradient search of the latents through decoder and prior (PyTorch)
+    4..9   passes through decoder and probability model and back, each of which corrects what
+           the last one left in the picture, and what it made later symbols cost
 
 From 3 on, each level does what the one below does and then more, and keeps the best it has
 seen, so that more effort never costs more (J of `aecodec.cost`).
@@ -13,7 +13,6 @@ benchmarks/effort.py measures what each level saves and takes; docs/cli.md has t
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from dataclasses import dataclass
 
@@ -32,8 +31,7 @@ class Level:
     first, strength: of the dead zone in the first pass and in those that follow: shares as
     STRENGTH of `aecodec.quantise` is one, 0 for plain rounding. by_cost: the dead zone knows what
     the error in each channel costs, and hyper-latents are chosen by their cost too, with z_worth
-    bits for a squared error of one in them. passes: corrections through the decoder. steps: of
-    the gradient search.
+    bits for a squared error of one in them. passes: of the search (`aecodec.search`).
     """
 
     number: int
@@ -41,7 +39,6 @@ class Level:
     strength: float = 0.8
     by_cost: bool = True
     passes: int = 0
-    steps: int = 0
     z_worth: float = 200.0
 
 
@@ -54,9 +51,9 @@ LEVELS = {
         Level(4, passes=1),
         Level(5, passes=2),
         Level(6, passes=4),
-        Level(7, passes=4, steps=4),
-        Level(8, passes=4, steps=12),
-        Level(9, passes=4, steps=40),
+        Level(7, passes=8),
+        Level(8, passes=16),
+        Level(9, passes=40),
     )
 }
 
@@ -66,7 +63,7 @@ DRAFT = LEVELS[DEFAULT]  # what tries out qualities for the slower levels
 def level(effort: int | None = None) -> Level:
     """The level asked for: the argument, else AECODEC_EFFORT, else DEFAULT.
 
-    Raises AecError for anything but 1 to 9, and for a level that needs PyTorch without it.
+    Raises AecError for anything but 1 to 9.
     """
     asked: object = effort
     if effort is None:
@@ -74,7 +71,4 @@ def level(effort: int | None = None) -> Level:
     number = int(asked) if isinstance(asked, str) and asked.isdecimal() else asked
     if isinstance(number, bool) or not isinstance(number, int) or number not in LEVELS:
         raise AecError(f"effort {asked!s} is not a whole number from {LEAST} to {MOST}")
-    found = LEVELS[number]
-    if found.steps and importlib.util.find_spec("torch") is None:
-        raise AecError(f"effort {number} needs PyTorch: pip install 'aecodec[train]'")
-    return found
+    return LEVELS[number]

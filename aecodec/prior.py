@@ -120,6 +120,17 @@ class Walk:
             return quarters.reshape(-1, quarters.shape[2])
         return np.concatenate([quarters[q][self._rows(q)] for q in range(4)])
 
+    def spread(self, kept: npt.NDArray[Any], channels: int) -> Float:
+        """Back from `kept`: (4,channels/4,h/2 * w/2), 0 in channels that are not coded."""
+        out = np.zeros((4, channels // 4, kept.shape[1]), np.float32)
+        start = 0
+        for quarter in range(4):
+            rows = slice(None) if self.channels is None else self._rows(quarter)
+            count = len(out[quarter][rows])
+            out[quarter][rows] = kept[start : start + count]
+            start += count
+        return out
+
     def rows(self, row: npt.NDArray[T]) -> npt.NDArray[T]:
         """Per-channel values (M,) for the rows of `kept`, as a column."""
         if self.channels is None:
@@ -180,10 +191,7 @@ class Prior:
         """
         m, walk = len(self.tables.luma), self.walk
         h, w = z.shape[1] * 4, z.shape[2] * 4
-        common = self._common(z)
-        context = np.zeros((1, m + 4, h, w), np.float32)
-        for phase in range(4):  # where each position stands in its 2x2 cell
-            context[0, m + phase, phase // 2 :: 2, phase % 2 :: 2] = UNITS
+        common, context = self.common(z), self.empty_context(h, w)
         y_hat = np.zeros((m, h, w), np.int32)
         inverse = walk.rows(self._row("inverse"))
         for step in range(STEPS):
@@ -221,8 +229,16 @@ class Prior:
         np.clip(index, 0, self.tables.levels - 1, out=index)
         return mean, index.astype(np.uint8)
 
-    def _common(self, z: Int32) -> Float:
+    def common(self, z: Int32) -> Float:
         """h_s of z plus the quality's vector, clipped: (1,W,h,w)."""
         h_s = self.networks.hyper_synthesis((z[None] * UNITS).astype(np.float32))
         vector = self._row("vector")[None, :, None, None]
         return np.clip(h_s + vector, ACTIVATION_MIN, ACTIVATION_MAX).astype(np.float32)
+
+    def empty_context(self, h: int, w: int) -> Float:
+        """(1,M+4,h,w): what the prior sees before the first step."""
+        m = len(self.tables.luma)
+        context = np.zeros((1, m + 4, h, w), np.float32)
+        for phase in range(4):  # where each position stands in its 2x2 cell
+            context[0, m + phase, phase // 2 :: 2, phase % 2 :: 2] = UNITS
+        return context

@@ -1,22 +1,26 @@
-"""The search for cheaper symbols: passes through the decoder, without gradients.
+"""The search for cheaper symbols: passes through the decoder and back.
 
-    target u -> symbols -> y_hat -> synthesis -> x_hat -> analysis -> what is still missing
-       ^------------------------------------------------------------------'
+    target u, z -> symbols -> y_hat -> synthesis -> x_hat
+         ^                      |                     |
+         |        what later symbols cost more    what is missing in the picture
+         '----------------------+---------------------'
 
-The synthesis has a filter behind it and is not the exact inverse of the analysis: a pass moves
-the target by what the last one left, and the best pass wins (`aecodec.cost`). Everything is
-deterministic: equal pictures give equal files.
+In every pass true symbols are chosen, with the integers of the exact networks, so what a pass
+costs is what its file would cost (J of `aecodec.cost`), and the best one wins. What an element's
+own symbol costs is not left to a gradient: `aecodec.quantise` weighs it, as the proximal step of
+a gradient descent. The rest is: the filter behind the synthesis, and the symbols that are
+predicted from this one (`aecodec.foresight`). Everything is deterministic: equal pictures give
+equal files, whatever the number of threads.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from aecodec.cost import Cost
 from aecodec.effort import Level
+from aecodec.foresight import Foresight
 from aecodec.model import Model
 from aecodec.prior import Z_LIMIT
 from aecodec.quantise import STEP_WORTH
@@ -27,62 +31,83 @@ from aecodec.window import Window
 Float = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """A tile's plan, the symbols that follow from it, and their J."""
-
-    plan: Plan
-    coded: Coded
-    cost: float
+# Share of the way to where the gradient points that is taken: less and less, for symbols chosen
+# anew in the whole tile at once overshoot together.
+PULL, PULL_PASSES, PULL_POWER = 0.8, 6, 0.8
+FORESIGHT = 0.5  # share of what later symbols cost that is taken to heart, for the same reason
+Z_WORTH = 10.0  # bits that a squared error of one in a hyper-latent is taken to be worth
+PATIENCE = 20  # passes without a better J after which a search ends
 
 
 def choose(
     model: Model, window: Window, quality: int, grey: bool, level: Level, clock: Clock
 ) -> Coded:
-    """The symbols of a tile at a level of effort; quality in hundredths.
-
-    Raises AecError when the level needs PyTorch and it cannot be used.
-    """
+    """The symbols of a tile at a level of effort; quality in hundredths."""
     if not level.by_cost:
         u = window.inner
         plan = Plan(u, hyper_latents(model, u, quality), level.first)
         return code_tile(model, plan, quality, grey)
-    best = corrected(Cost(model, quality, grey), window, level, clock)
-    if level.steps:
-        from aecodec import refine
-
-        best = refine.refined(Cost(model, quality, grey), window, best, level, clock)
-    return best.coded
-
-
-def corrected(cost: Cost, window: Window, level: Level, clock: Clock) -> Candidate:
-    """The best of `level.passes` + 1 passes."""
-    model, quality = cost.model, cost.quality
-    u = window.inner
-    h_a = model.networks.hyper_analysis(u, quality)
-    target, z = u, rounded_z(model, h_a, quality, level.z_worth)
-    dead_zone = (STEP_WORTH / cost.per_step).astype(np.float32)
-    best: Candidate | None = None
+    search = _Search(Cost(model, quality, grey), window, level)
+    if not level.passes:
+        return search.coded()
     for number in range(level.passes + 1):
-        strength = level.strength if number else level.first
-        plan = Plan(target, z, strength * dead_zone)
-        coded = code_tile(model, plan, quality, cost.grey)
-        if not level.passes:
-            return Candidate(plan, coded, 0.0)
-        decoded = cost.decoded(window, coded.y_hat)
-        total = cost.total(window, coded, decoded)
-        if best is None or total < best.cost:
-            best = Candidate(plan, coded, total)
-        if not level.steps:  # which would begin at 0 again
-            clock.at((number + 1) / (level.passes + 1))
-        if number == level.passes or clock.out():
+        search.look(last=number == level.passes)
+        clock.at((number + 1) / (level.passes + 1))
+        if clock.out() or search.stale >= PATIENCE:
             break
-        u_hat = coded.y_hat / cost.natural_per_u
-        missing = window.u - model.networks.analysis(decoded, quality)
-        target = u_hat + missing[:, window.rows, window.columns]
-    assert best is not None
-    return best
+    return search.best
+
+
+class _Search:
+    """The state of one tile's search.
+
+    target (M,h,w), in u: what the dead zone chooses symbols from. z_target (Z,h/4,w/4): the same
+    for hyper-latents.
+    """
+
+    def __init__(self, cost: Cost, window: Window, level: Level) -> None:
+        self._cost, self._window, self._level = cost, window, level
+        self._dead_zone = (STEP_WORTH / cost.per_step).astype(np.float32)
+        self._target = window.inner
+        h_a = cost.model.networks.hyper_analysis(self._target, cost.quality)
+        self._z = rounded_z(cost.model, h_a, cost.quality, level.z_worth)
+        self._z_target = self._z.astype(np.float32)
+        self._foresight = Foresight(cost) if level.passes else None
+        self._least, self._passes, self.stale = float("inf"), 0, 0
+
+    def coded(self) -> Coded:
+        """Symbols of the present target."""
+        strength = self._level.strength if self._passes else self._level.first
+        plan = Plan(self._target, self._z, strength * self._dead_zone)
+        return code_tile(self._cost.model, plan, self._cost.quality, self._cost.grey)
+
+    def look(self, last: bool) -> None:
+        """One pass: symbols, their cost, and unless it is the last one a better target."""
+        coded, cost, window = self.coded(), self._cost, self._window
+        if last:
+            decoded = cost.decoded(window, coded.y_hat)
+        else:
+            decoded, missing = cost.corrected(window, coded.y_hat)
+        total = cost.total(window, coded, decoded)
+        self.stale += 1
+        if total < self._least:
+            self._least, self.best, self.stale = total, coded, 0
+        if not last:
+            self._move(coded, missing)
+        self._passes += 1
+
+    def _move(self, coded: Coded, missing: Float) -> None:
+        cost, per_u = self._cost, self._cost.natural_per_u
+        assert self._foresight is not None
+        slopes = self._foresight.slopes(coded)
+        pull = PULL / (1 + self._passes / PULL_PASSES) ** PULL_POWER
+        dearer = FORESIGHT / 2 * slopes.y / cost.per_step[:, None, None]
+        u_per_step = cost.model.networks.inverse_gain(cost.quality) / per_u
+        better = coded.y_hat / per_u + missing - dearer * u_per_step
+        self._target = self._target + pull * (better - self._target)
+        z = coded.z - FORESIGHT / 2 * slopes.z / Z_WORTH
+        self._z_target += pull * (z - self._z_target)
+        self._z = rounded_z(cost.model, self._z_target, cost.quality, Z_WORTH)
 
 
 def rounded_z(model: Model, z: Float, quality: int, worth: float) -> Int32:

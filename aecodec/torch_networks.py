@@ -6,6 +6,8 @@ their integers fit, and none of PyTorch's switches that trade precision for spee
 `set_float32_matmul_precision`, autocast) applies to float64. They use matrix products and
 shifted sums only, so no convolution library can pick a Winograd or FFT algorithm for them.
 
+What the encoder's search runs backwards stays with ONNX Runtime on the CPU.
+
 PyTorch is imported when the first object is made: it takes seconds.
 """
 
@@ -21,7 +23,7 @@ import numpy.typing as npt
 from aecodec.eight_bits import EightBitFilter, EightBitPrior
 from aecodec.prior import STEP_PHASES
 from aecodec.torch_predictor import TorchPredictor, lapped, parts_of, whole_of
-from aecodec.transforms import OnnxNetworks
+from aecodec.transforms import BACKWARD_GRAPHS, OnnxNetworks
 from aecodec.weights import STORE
 
 Float = npt.NDArray[np.float32]
@@ -38,8 +40,6 @@ class TorchNetworks(OnnxNetworks):
     PyTorch's convolutions compute the exact layers (they may go to oneDNN or cuDNN), in
     channels_last layout if asked for. Both are for tests and comparisons.
     """
-
-    _eight_bits: type[EightBitFilter] = EightBitFilter
 
     def __init__(
         self,
@@ -58,17 +58,19 @@ class TorchNetworks(OnnxNetworks):
         self._exact_dtype = getattr(torch, exact_dtype)
         self._convolution, self._channels_last = convolution, channels_last
         self._tensors: dict[tuple[str, Any], Tensor] = {}
+        self._backward = OnnxNetworks(folder, vectors)
 
-    @property
-    def device(self) -> str:
-        """The PyTorch device."""
-        return self._device
+    def close(self) -> None:
+        """As there; tensors stay."""
+        self._backward.close()
 
     def open(self, name: str) -> None:
         """Tensors are read when they are first used."""
 
     def _run(self, name: str, **inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         torch = self._torch
+        if name.startswith(BACKWARD_GRAPHS):
+            return self._backward._run(name, **inputs)
         # autocast also lowers float32 products that stand outside of modules
         with torch.inference_mode(), torch.autocast(self._device, enabled=False):
             arguments = {
@@ -247,7 +249,7 @@ class TorchNetworks(OnnxNetworks):
         names = [f"{own}.layers.{i}" for i in range(self._count(f"{own}.layers", "weight"))]
         blocks = [f"{own}.blocks.{i}" for i in range(self._count(f"{own}.blocks"))]
         if self._has(f"{own}.points"):
-            a = self._eight_bits(torch, self._tensor, own).run(a, names, blocks)
+            a = EightBitFilter(torch, self._tensor, own).run(a, names, blocks)
         else:
             slope = float(self._tensor(f"{own}.slope", torch.float32))
             for name in names:

@@ -20,6 +20,7 @@ from aecodec.errors import ModelError
 Float = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
 EXACT_GRAPHS = ("hyper_synthesis", "prior", "predictor")
+BACKWARD_GRAPHS = ("correction", "prior_slope", "hyper_slope")  # for the encoder's search
 MAX_QUALITY = 10000  # hundredths
 
 
@@ -127,11 +128,6 @@ class OnnxNetworks:
         return "q_a8" in self._vectors or "q_a16" in self._vectors
 
     @property
-    def device(self) -> str:
-        """Where PyTorch would compute beside these networks."""
-        return "cpu"
-
-    @property
     def threads(self) -> int:
         """Threads of the runtime."""
         return self._threads
@@ -176,6 +172,38 @@ class OnnxNetworks:
         vectors = self._synthesis_vectors(quality)
         parts = self._run(self.synthesis_graph(quality), y_hat=y_hat[None], **vectors)[0][0]
         return _in_place(parts)
+
+    def correction(
+        self, y_hat: Float, x: npt.NDArray[np.uint8], counted: Float, quality: int
+    ) -> tuple[npt.NDArray[np.uint8], Float]:
+        """As `synthesis`, and what u (M,h,w) lacks for the pixels x (16h,16w,3) to come out.
+
+        counted (16h,16w): 1 where an error counts, 0 where none does.
+        """
+        planes = np.ascontiguousarray(x.transpose(2, 0, 1))[None]
+        vectors = self._synthesis_vectors(quality)
+        parts, missing = self._run(
+            f"correction_{self._band(quality)}",
+            y_hat=y_hat[None], x=planes, counted=counted[None, None], **vectors,
+        )  # fmt: skip
+        return _in_place(parts[0]), missing[0]
+
+    def prior_slope(
+        self, step: int, context: Float, common: Float, by_mean: Float, by_scale: Float
+    ) -> tuple[Float, Float]:
+        """The prior backwards: derivatives by its outputs (4,M/4,h/2 * w/2) to those by its inputs.
+
+        Gives (M,h,w) for the elements of the context and (1,W,h,w).
+        """
+        index = np.array(step, np.int64)
+        given = {"context": context, "common": common, "by_mean": by_mean, "by_scale": by_scale}
+        by_context, by_common = self._run("prior_slope", step=index, **given)
+        return by_context[0], by_common
+
+    def hyper_slope(self, z: Float, by_common: Float) -> Float:
+        """h_s backwards: by_common (1,W,h,w) to derivatives (Z,h/4,w/4) by hyper-latents."""
+        by_z: Float = self._run("hyper_slope", z=z, by_common=by_common)[0][0]
+        return by_z
 
     def synthesis_graph(self, quality: int) -> str:
         """Name of the graph that synthesises at a quality."""

@@ -11,8 +11,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("compressai")
 pytest.importorskip("onnx")
 
-from aecodec.search_filter import SearchFilter  # noqa: E402
-from aecodec.search_networks import SearchNetworks  # noqa: E402
 from aecodec.torch_networks import TorchNetworks  # noqa: E402
 from aecodec.training import export  # noqa: E402
 from aecodec.training.config import Config  # noqa: E402
@@ -111,61 +109,6 @@ def test_each_band_of_quality_has_its_filter(watched: Codec, y_hat: torch.Tensor
         watched.filter.only = -1
     assert torch.allclose(first[:2], together[:2], atol=1e-3)
     assert not torch.allclose(first[2:], together[2:], atol=0.1)
-
-
-def test_the_search_knows_the_gradient_of_the_filter(watched: Codec, tmp_path: Path) -> None:
-    weights = Weights(export.export(watched, tmp_path, {}))
-    networks = SearchNetworks(weights.folder, weights.tensors("vectors"), "cpu")
-    name = "filter.1"
-    layers = [f"{name}.layers.0", f"{name}.layers.1"]
-    blocks = [f"{name}.blocks.0", f"{name}.blocks.1"]
-    generator = torch.Generator().manual_seed(3)
-    plain, slope = (torch.randn(1, 16, 9, 11, generator=generator) for _ in range(2))
-    lean = plain.clone()
-    expected = passing(networks, name, plain.requires_grad_(), layers, blocks)
-    expected.backward(slope)
-    out = SearchFilter(networks.torch, networks._tensor, name).run(
-        lean.requires_grad_(), layers, blocks
-    )
-    out.backward(slope)
-    assert torch.equal(out, expected)
-    assert plain.grad is not None
-    assert lean.grad is not None
-    assert plain.grad.count_nonzero() > plain.numel() / 4
-    assert torch.allclose(lean.grad, plain.grad, rtol=1e-4, atol=1e-5)
-
-
-def passing(
-    networks: SearchNetworks, name: str, a: torch.Tensor, layers: list[str], blocks: list[str]
-) -> torch.Tensor:
-    """The filter in 8 bits, written with operations whose gradients PyTorch knows."""
-
-    def tensor(name: str) -> torch.Tensor:
-        given = networks._tensor(name, torch.float32)
-        assert isinstance(given, torch.Tensor)
-        return given
-
-    scale, zero = tensor(f"{name}.points").T
-
-    def whole(value: torch.Tensor, at: int) -> torch.Tensor:
-        return (value + (value.round() - value).detach() + zero[at]).clamp(0, 255)
-
-    def convolve(a: torch.Tensor, name: str, at: int, target: int) -> torch.Tensor:
-        weight, bias = tensor(f"{name}.weight"), tensor(f"{name}.bias")
-        total = torch.nn.functional.conv2d(a - zero[at], weight, bias, padding=1)
-        factor = scale[at] * tensor(f"{name}.weight_scale") / scale[target]
-        return whole(total * factor[:, None, None], target)
-
-    at = 0
-    a = whole(a / scale[at], at)
-    for layer in layers:
-        a, at = convolve(a, layer, at, at + 1), at + 1
-    for block in blocks:
-        b = convolve(a, f"{block}.w1", at, at + 1)
-        b = convolve(b, f"{block}.w2", at + 1, at + 2)
-        total = (a - zero[at]) * scale[at] + (b - zero[at + 2]) * scale[at + 2]
-        a, at = whole(total / scale[at + 3], at + 3), at + 3
-    return (a - zero[at]) * scale[at]
 
 
 def test_without_ranges_the_filter_is_exported_in_floating_point(

@@ -222,6 +222,20 @@ def tensor_offsets(data: bytes) -> dict[str, tuple[int, int]]:
     }
 
 
+def write_graphs(
+    folder: Path, cfg: Config, tensors: dict[str, Array], offsets: dict[str, tuple[int, int]]
+) -> dict[str, str]:
+    """Write the graphs of a model; their hashes by the names of their files."""
+    hashes = {}
+    for name, build in graphs.builders(cfg).items():
+        graph = graphs.Graph(name, offsets, tensors)
+        build(graph, cfg)
+        blob = graph.model()
+        (folder / f"{name}.onnx").write_bytes(blob)
+        hashes[f"{name}.onnx"] = hashlib.sha256(blob).hexdigest()
+    return hashes
+
+
 def export(model: Codec, root: Path, about: dict[str, Any]) -> Path:
     """Write root/<model-id>/ and make it the default model; returns the folder."""
     tensors = collect(model)
@@ -231,14 +245,8 @@ def export(model: Codec, root: Path, about: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / graphs.STORE).write_bytes(data)
     manifest = {"id": digest[:8], "licence": LICENCE, "config": dataclasses.asdict(model.cfg)}
-    hashes, offsets = {graphs.STORE: digest}, tensor_offsets(data)
-    for name, build in graphs.builders(model.cfg).items():
-        graph = graphs.Graph(name, offsets, tensors)
-        build(graph, model.cfg)
-        blob = graph.model()
-        (folder / f"{name}.onnx").write_bytes(blob)
-        hashes[f"{name}.onnx"] = hashlib.sha256(blob).hexdigest()
-    manifest |= about | {"sha256": hashes}
+    hashes = write_graphs(folder, model.cfg, tensors, tensor_offsets(data))
+    manifest |= about | {"sha256": {graphs.STORE: digest} | hashes}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     (root / "default").write_text(digest[:8] + "\n")
     return folder

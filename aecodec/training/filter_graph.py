@@ -1,4 +1,4 @@
-"""ONNX graph of the filter, in 8 bits where the weights have points (see `filter`).
+"""ONNX graph of the filter, in 8 bits where the weights have points (see `filter`), and back.
 
 In 8 bits a ReLU needs no operator: its output has the zero point 0, where values are cut off.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
+from aecodec.training.backward import through_layer, through_relu
 from aecodec.training.config import Config
 from aecodec.training.filter import SLOPE
 
@@ -19,56 +20,103 @@ if TYPE_CHECKING:
 CONTRIB = "com.microsoft"  # ONNX Runtime's own operators, for 8-bit sums
 
 
-def filter_graph(g: Graph, cfg: Config, parts: str, name: str) -> str:
-    """Correction of parts (1,12,H/2,W/2) in units of 64 levels; asks for the vector q_filter.
+class FilterGraph:
+    """The filter of one band of quality; asks for the vector q_filter.
 
-    Parts hold the four positions of 2x2 samples one after the other, each with its three colours.
     name: that of the band's filter among the tensors.
     """
-    quality = g.input("q_filter", TensorProto.FLOAT, [1, cfg.F, 1, 1])
-    # The quality's factors are positive: they can as well come after the ReLU, which a runtime
-    # then computes with the convolution, and become one with the scale of the 8 bits.
-    a = g.op("LeakyRelu", g.conv3(parts, f"{name}.first"), alpha=SLOPE)
-    if f"{name}.points" in g.store:
-        a = _eight_bits(g, cfg, a, name, g.op("Reshape", quality, g.constant(np.array([cfg.F]))))
-    else:
-        a = _floating(g, cfg, g.op("Mul", a, quality), name)
-    return g.conv3(a, f"{name}.last")
 
+    def __init__(self, g: Graph, cfg: Config, name: str) -> None:
+        self._g, self._cfg, self._name = g, cfg, name
+        self._quality = "q_filter"
+        self._eight = f"{name}.points" in g.store
+        if self._eight and cfg.filter_slope:
+            raise ValueError("the filter in 8 bits needs filter_slope = 0")
+        self._first = ""  # before its ReLU
+        self._active: dict[str, str] = {}  # what each convolution before a ReLU gave, after it
 
-def _floating(g: Graph, cfg: Config, a: str, name: str) -> str:
-    for i in range(cfg.filter_layers):
-        a = g.op("LeakyRelu", g.conv3(a, f"{name}.layers.{i}"), alpha=cfg.filter_slope)
-    for i in range(cfg.filter_blocks):
-        b = g.op("LeakyRelu", g.conv3(a, f"{name}.blocks.{i}.w1"), alpha=cfg.filter_slope)
-        a = g.op("Add", a, g.conv3(b, f"{name}.blocks.{i}.w2"))
-    return a
+    def forward(self, parts: str) -> str:
+        """Correction of parts (1,12,H/2,W/2) in units of 64 levels.
 
+        Parts hold the four positions of 2x2 samples one after the other, each with its three
+        colours.
+        """
+        g = self._g
+        g.input(self._quality, TensorProto.FLOAT, [1, self._cfg.F, 1, 1])
+        # The quality's factors are positive: they can as well come after the ReLU, which a
+        # runtime then computes with the convolution, and become one with the scale of 8 bits.
+        self._first = g.conv3(parts, f"{self._name}.first")
+        a = g.op("LeakyRelu", self._first, alpha=SLOPE)
+        a = self._eight_bits(a) if self._eight else self._floating(g.op("Mul", a, self._quality))
+        return g.conv3(a, f"{self._name}.last")
 
-def _eight_bits(g: Graph, cfg: Config, a: str, name: str, quality: str) -> str:
-    points = [
-        (g.constant(np.array(scale, np.float32)), g.constant(np.array(zero, np.uint8)))
-        for scale, zero in g.store[f"{name}.points"]
-    ]
+    def backward(self, slope: str) -> str:
+        """What the transposed Jacobian of `forward`, which comes first, makes of `slope`.
 
-    def convolve(a: str, layer: str, source: int, target: int) -> str:
-        weight = (g.raw(f"{layer}.weight"), g.raw(f"{layer}.weight_scale"))
-        return g.op("QLinearConv", a, *points[source], *weight, g.constant(zeros),
-                   *points[target], g.raw(f"{layer}.bias"),
-                   kernel_shape=[3, 3], pads=[1, 1, 1, 1])  # fmt: skip
+        Both (1,12,H/2,W/2). Rounding counts as the identity; values that the 8 bits cut off at
+        their upper end, which are few, as if they were not.
+        """
+        g, names = self._g, [f"{self._name}.blocks.{i}" for i in range(self._cfg.filter_blocks)]
+        s = through_layer(g, slope, f"{self._name}.last")
+        for name in reversed(names):
+            b = self._passed(through_layer(g, s, f"{name}.w2"), f"{name}.w1")
+            s = g.op("Add", s, through_layer(g, b, f"{name}.w1"))
+        for i in reversed(range(self._cfg.filter_layers)):
+            name = f"{self._name}.layers.{i}"
+            s = through_layer(g, self._passed(s, name), name)
+        s = g.op("Mul", s, self._quality)
+        positive = g.op("Greater", self._first, g.scalar(0.0))
+        s = g.op("Where", positive, s, g.op("Mul", s, g.scalar(SLOPE)))
+        return through_layer(g, s, f"{self._name}.first")
 
-    if cfg.filter_slope:
-        raise ValueError("the filter in 8 bits needs filter_slope = 0")
-    zeros = np.zeros(cfg.F, np.int8)
-    zero_points = g.constant(np.full(cfg.F, g.store[f"{name}.points"][0, 1], np.uint8))
-    a = g.op("QuantizeLinear", a, g.op("Div", points[0][0], quality), zero_points, axis=1)
-    for i in range(cfg.filter_layers):
-        a = convolve(a, f"{name}.layers.{i}", i, i + 1)
-    at = cfg.filter_layers  # the point of a
-    for i in range(cfg.filter_blocks):
-        b = convolve(a, f"{name}.blocks.{i}.w1", at, at + 1)
-        b = convolve(b, f"{name}.blocks.{i}.w2", at + 1, at + 2)
-        a = g.op("QLinearAdd", a, *points[at], b, *points[at + 2], *points[at + 3],
-                 domain=CONTRIB)  # fmt: skip
-        at += 3
-    return g.op("DequantizeLinear", a, *points[at])
+    def _floating(self, a: str) -> str:
+        g = self._g
+        for i in range(self._cfg.filter_layers):
+            a = self._relu(g.conv3(a, f"{self._name}.layers.{i}"), f"{self._name}.layers.{i}")
+        for i in range(self._cfg.filter_blocks):
+            name = f"{self._name}.blocks.{i}"
+            b = self._relu(g.conv3(a, f"{name}.w1"), f"{name}.w1")
+            a = g.op("Add", a, g.conv3(b, f"{name}.w2"))
+        return a
+
+    def _relu(self, a: str, layer: str) -> str:
+        self._active[layer] = self._g.op("LeakyRelu", a, alpha=self._cfg.filter_slope)
+        return self._active[layer]
+
+    def _eight_bits(self, a: str) -> str:
+        g, cfg, name = self._g, self._cfg, self._name
+        quality = g.op("Reshape", self._quality, g.constant(np.array([cfg.F])))
+        points = [
+            (g.constant(np.array(scale, np.float32)), g.constant(np.array(zero, np.uint8)))
+            for scale, zero in g.store[f"{name}.points"]
+        ]
+
+        def convolve(a: str, layer: str, source: int, target: int) -> str:
+            weight = (g.raw(f"{layer}.weight"), g.raw(f"{layer}.weight_scale"))
+            self._active[layer] = g.op(
+                "QLinearConv", a, *points[source], *weight, g.constant(zeros), *points[target],
+                g.raw(f"{layer}.bias"), kernel_shape=[3, 3], pads=[1, 1, 1, 1],
+            )  # fmt: skip
+            return self._active[layer]
+
+        zeros = np.zeros(cfg.F, np.int8)
+        zero_points = g.constant(np.full(cfg.F, g.store[f"{name}.points"][0, 1], np.uint8))
+        a = g.op("QuantizeLinear", a, g.op("Div", points[0][0], quality), zero_points, axis=1)
+        for i in range(cfg.filter_layers):
+            a = convolve(a, f"{name}.layers.{i}", i, i + 1)
+        at = cfg.filter_layers  # the point of a
+        for i in range(cfg.filter_blocks):
+            b = convolve(a, f"{name}.blocks.{i}.w1", at, at + 1)
+            b = convolve(b, f"{name}.blocks.{i}.w2", at + 1, at + 2)
+            a = g.op("QLinearAdd", a, *points[at], b, *points[at + 2], *points[at + 3],
+                     domain=CONTRIB)  # fmt: skip
+            at += 3
+        return g.op("DequantizeLinear", a, *points[at])
+
+    def _passed(self, slope: str, layer: str) -> str:
+        """Back through the ReLU behind a convolution."""
+        g, active = self._g, self._active[layer]
+        if self._eight:
+            return through_relu(g, slope, active)
+        low = g.op("Mul", slope, g.scalar(self._cfg.filter_slope))
+        return g.op("Where", g.op("Greater", active, g.scalar(0.0)), slope, low)

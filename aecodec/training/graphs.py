@@ -17,11 +17,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from aecodec.training.config import Config
-from aecodec.training.filter_graph import CONTRIB, filter_graph
+from aecodec.training.filter_graph import CONTRIB, FilterGraph
 from aecodec.training.lapped import lapped_matrix
 from aecodec.training.layers import GRID, LIMIT
 from aecodec.training.predictor_graph import predictor
 from aecodec.training.prior_graph import prior
+from aecodec.training.slope_graphs import hyper_slope, prior_slope
 
 Array = npt.NDArray[Any]
 OPSET, IR_VERSION = 17, 8
@@ -211,9 +212,7 @@ def analysis(g: Graph, cfg: Config) -> None:
     """x uint8 (1,3,H,W) -> u = y / s (1,M,H/16,W/16)."""
     x = g.input("x", TensorProto.UINT8, [1, 3, "H", "W"])
     x = g.op("Sub", g.op("Cast", x, to=TensorProto.FLOAT), g.scalar(128.0))
-    linear = g.op("Conv", g.lap(x, OVERLAP), g.stored("linear_a", (cfg.M, 3, 16, 16)),
-                  kernel_shape=[16, 16], strides=[16, 16])  # fmt: skip
-    u = g.op("Mul", linear, g.stored("s_inverse", (cfg.M, 1, 1)))
+    u = _linear_analysis(g, cfg, x)
     if cfg.has_g_a:
         q8, q16 = _vector(g, "q_a8", cfg.C8), _vector(g, "q_a16", cfg.C16)
         a = g.op("Mul", g.conv(g.op("Mul", x, g.scalar(1 / 64)), "g_a.stem", 8), q8)
@@ -224,6 +223,12 @@ def analysis(g: Graph, cfg: Config) -> None:
             a = g.block(a, f"g_a.blocks16.{i}")
         u = g.op("Add", u, g.conv(a, "g_a.head"))
     g.output(u, "u", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
+
+
+def _linear_analysis(g: Graph, cfg: Config, x: str) -> str:
+    linear = g.op("Conv", g.lap(x, OVERLAP), g.stored("linear_a", (cfg.M, 3, 16, 16)),
+                  kernel_shape=[16, 16], strides=[16, 16])  # fmt: skip
+    return g.op("Mul", linear, g.stored("s_inverse", (cfg.M, 1, 1)))
 
 
 def hyper_analysis(g: Graph, cfg: Config) -> None:
@@ -253,6 +258,29 @@ def synthesis(g: Graph, cfg: Config, band: int = 0) -> None:
     Channel 3 (2 i + j) + c has colour c of the samples in rows 2 y + i, columns 2 x + j. Putting
     them in place is a copy of bytes, which a runtime would do in floating point and much slower.
     """
+    _synthesis(g, cfg, FilterGraph(g, cfg, f"filter.{band}"))
+
+
+def correction(g: Graph, cfg: Config, band: int = 0) -> None:
+    """As `synthesis`, and what the latent lacks: for the encoder's search.
+
+    x uint8 (1,3,H,W) is what the picture should be, counted float32 (1,1,H,W) 1 where it counts
+    and 0 elsewhere. missing (1,M,h,w), in units of u: a step of gradient descent on the squared
+    error, whole for a synthesis that is orthogonal but for its filter; beside the linear path g_s
+    is left out.
+    """
+    filter_ = FilterGraph(g, cfg, f"filter.{band}")
+    parts = _synthesis(g, cfg, filter_)
+    x = g.op("Cast", g.input("x", TensorProto.UINT8, [1, 3, "H", "W"]), to=TensorProto.FLOAT)
+    counted = g.input("counted", TensorProto.FLOAT, [1, 1, "H", "W"])
+    x_hat = g.op("DepthToSpace", g.op("Cast", parts, to=TensorProto.FLOAT), blocksize=2)
+    error = g.op("Mul", g.op("Sub", x, x_hat), counted)
+    behind = filter_.backward(g.op("SpaceToDepth", error, blocksize=2))
+    error = g.op("Add", error, g.op("DepthToSpace", behind, blocksize=2))
+    g.output(_linear_analysis(g, cfg, error), "missing", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
+
+
+def _synthesis(g: Graph, cfg: Config, filter_: FilterGraph) -> str:
     y_hat = g.input("y_hat", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
     linear = g.op("Conv", y_hat, g.stored("linear_s", (768, cfg.M, 1, 1)),
                   g.stored("linear_offset"), kernel_shape=[1, 1])  # fmt: skip
@@ -260,11 +288,12 @@ def synthesis(g: Graph, cfg: Config, band: int = 0) -> None:
     if cfg.has_g_s:
         x_hat = g.op("Add", x_hat, _synthesis_network(g, cfg, y_hat))
     parts = g.op("SpaceToDepth", x_hat, blocksize=2)
-    parts = g.op("Add", parts, filter_graph(g, cfg, parts, f"filter.{band}"))
+    parts = g.op("Add", parts, filter_.forward(parts))
     # One pass over the pixels: times 64, plus 128, rounded half to even, clipped to 0..255.
     level = (g.scalar(1 / 64), g.constant(np.array(128, np.uint8)))
     parts = g.op("QuantizeLinear", parts, *level)
     g.output(parts, "parts", TensorProto.UINT8, [1, 12, "H2", "W2"])
+    return parts
 
 
 def _synthesis_network(g: Graph, cfg: Config, y_hat: str) -> str:
@@ -281,11 +310,11 @@ def _synthesis_network(g: Graph, cfg: Config, y_hat: str) -> str:
 
 def builders(cfg: Config) -> dict[str, Callable[[Graph, Config], None]]:
     """What builds each graph of a model, by the name of its file."""
-    found: dict[str, Callable[[Graph, Config], None]] = {
-        build.__name__: build for build in (analysis, hyper_analysis, hyper_synthesis, prior)
-    }
+    always = (analysis, hyper_analysis, hyper_synthesis, prior, prior_slope, hyper_slope)
+    found: dict[str, Callable[[Graph, Config], None]] = {b.__name__: b for b in always}
     for step in cfg.predictor_steps:
         found[f"predictor_{step}"] = functools.partial(predictor, step=step)
     for band in range(cfg.filter_bands):
         found[f"synthesis_{band}"] = functools.partial(synthesis, band=band)
+        found[f"correction_{band}"] = functools.partial(correction, band=band)
     return found

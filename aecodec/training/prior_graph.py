@@ -28,7 +28,7 @@ def prior(g: Graph, cfg: Config) -> None:
     step = g.input("step", TensorProto.INT64, [])
     context = g.input("context", TensorProto.FLOAT, [1, cfg.M + 4, "h", "w"])
     common = g.input("common", TensorProto.FLOAT, [1, cfg.W, "h", "w"])
-    a = _network(g, cfg, g.op("Concat", context, common, axis=1), step)
+    a = network(g, cfg, g.op("Concat", context, common, axis=1), step, {})
     # A position of the 2x2 cells codes one quarter of the channels in a step: only those.
     cells = g.op("SpaceToDepth", a, blocksize=2)
     cells = g.op("Reshape", cells, g.constant(np.array([4, cfg.W, -1])))
@@ -39,8 +39,11 @@ def prior(g: Graph, cfg: Config) -> None:
         g.output(out, name, TensorProto.FLOAT, [4, cfg.M // 4, "n"])
 
 
-def _network(g: Graph, cfg: Config, a: str, step: str) -> str:
-    """Integers in 1/64 to integers in 1/64, through 8 bits."""
+def network(g: Graph, cfg: Config, a: str, step: str, active: dict[str, str]) -> str:
+    """Integers in 1/64 to integers in 1/64, through 8 bits.
+
+    Puts what comes out of every ReLU into `active`, by the name of the layer before it.
+    """
     scales = g.store[POINTS]
     zeros = [_zero_point(i) for i in range(len(scales))]
     points = [
@@ -54,7 +57,7 @@ def _network(g: Graph, cfg: Config, a: str, step: str) -> str:
     a = convolve(g, a, "prior.enter", points[0], points[1], step)
     at = 1  # the point of a
     for i in range(cfg.prior_blocks):
-        a = _block(g, a, f"prior.blocks.{i}", points[at : at + BLOCK_POINTS + 1])
+        a = _block(g, a, f"prior.blocks.{i}", points[at : at + BLOCK_POINTS + 1], active)
         at += BLOCK_POINTS
     return g.op("DequantizeLinear", a, *ends[1])
 
@@ -64,13 +67,14 @@ def _zero_point(point: int) -> int:
     return 0 if point >= 2 and (point - 2) % BLOCK_POINTS in (0, 4) else 128
 
 
-def _block(g: Graph, a: str, name: str, points: list[Point]) -> str:
+def _block(g: Graph, a: str, name: str, points: list[Point], active: dict[str, str]) -> str:
     source, w1, dw, w2, sum1, w3, w4, sum2 = points
-    b = convolve(g, a, f"{name}.w1", source, w1)
+    active[f"{name}.w1"] = b = convolve(g, a, f"{name}.w1", source, w1)
     b = convolve(g, b, f"{name}.dw", w1, dw)
     b = convolve(g, b, f"{name}.w2", dw, w2)
     a = g.op("QLinearAdd", a, *source, b, *w2, *sum1, domain=CONTRIB)
-    b = convolve(g, convolve(g, a, f"{name}.w3", sum1, w3), f"{name}.w4", w3, w4)
+    active[f"{name}.w3"] = b = convolve(g, a, f"{name}.w3", sum1, w3)
+    b = convolve(g, b, f"{name}.w4", w3, w4)
     return g.op("QLinearAdd", a, *sum1, b, *w4, *sum2, domain=CONTRIB)
 
 
