@@ -165,7 +165,7 @@ def test_either_slope_is_worth_its_time(
     cost = Cost(model, QUALITY, False)
 
     def least() -> float:
-        found = search.choose(model, window, QUALITY, False, LEVELS[7], Clock())
+        found = search.choose(model, window, QUALITY, False, LEVELS[8], Clock())
         return cost.total(window, found, cost.decoded(window, found.y_hat))
 
     full = least()
@@ -190,3 +190,11 @@ def test_a_large_window_is_corrected_in_blocks(
     blocks = cost.corrected(window, coded.y_hat)
     assert np.array_equal(whole[0], blocks[0])
     assert np.allclose(whole[1], blocks[1], atol=2e-3)
+
+
+def test_pytorch_leaves_it_to_onnx_runtime(model: Model, window: Window, coded: Coded) -> None:
+    counted = np.ones((128, 128), np.float32)
+    expected = model.networks.correction(coded.y_hat, window.pixels, counted, QUALITY)
+    found = Straight(model).correction(coded.y_hat, window.pixels, counted, QUALITY)
+    assert np.array_equal(found[0], expected[0])
+    assert np.allclose(found[1], expected[1], atol=1e-3)

@@ -453,15 +453,6 @@ def test_effort_reaches_the_encoder(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert [o["effort"] for o in seen[2:]] == [4, 3]
 
 
-def test_an_effort_that_needs_pytorch(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for arguments in (["a.png"], ["a.png", "b.png"]):
-        status, _, err = run("compress", *arguments, "-e", "9")
-        assert (status, err.count("\n")) == (1, 1)
-        assert "effort 9 needs PyTorch: pip install 'aecodec[train]'" in err
-    assert listing() == ["a.png", "b.png"]
-
-
 # Models
 
 

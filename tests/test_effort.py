@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,15 @@ def test_more_effort_never_costs_more(grey: bool, mode: str, name: str) -> None:
         costs.append(cost.total(seen, coded, cost.decoded(seen, coded.y_hat)))
     assert costs == sorted(costs, reverse=True)
     assert grey or costs[-1] < costs[0]
+
+
+def test_no_level_needs_pytorch() -> None:
+    program = (
+        "import sys, numpy, aecodec\n"
+        "aecodec.encode(numpy.zeros((20, 30, 3), numpy.uint8), 40, effort=9)\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("level", [4, 7])

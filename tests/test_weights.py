@@ -116,3 +116,25 @@ def test_every_installed_model_says_how_it_was_made() -> None:
         manifest = json.loads((folder / weights.MANIFEST).read_text())
         assert manifest["id"] == name
         assert {"licence", "config", "training", "sha256"} <= set(manifest)
+
+
+@pytest.mark.parametrize("name", sorted(weights.names()))
+def test_released_graphs_are_those_that_are_written_today(name: str, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("compressai")
+    from aecodec.training.regraph import regraph
+
+    released = weights.available()[weights.id_of(name)]
+    written = tmp_path / released.name
+    shutil.copytree(released, written)
+    for graph in written.glob("*.onnx"):
+        graph.unlink()
+    regraph(written)
+    found = {graph.name for graph in written.glob("*.onnx")}
+    assert found == {graph.name for graph in released.glob("*.onnx")}
+    for graph in found:
+        both = (onnx.load_model_from_string((f / graph).read_bytes()) for f in (released, written))
+        assert next(both) == next(both)
+    assert json.loads((written / weights.MANIFEST).read_text())["sha256"].keys() == (
+        json.loads((released / weights.MANIFEST).read_text())["sha256"].keys()
+    )
