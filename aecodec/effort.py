@@ -50,10 +50,10 @@ LEVELS = {
         Level(DEFAULT),
         Level(4, passes=1),
         Level(5, passes=2),
-        Level(6, passes=3),
-        Level(7, passes=5),
-        Level(8, passes=8),
-        Level(9, passes=24),
+        Level(6, passes=4),
+        Level(7, passes=7),
+        Level(8, passes=12),
+        Level(9, passes=40),
     )
 }
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from aecodec.cost import Cost
 from aecodec.effort import Level
-from aecodec.foresight import Foresight
+from aecodec.foresight import Foresight, Slopes
 from aecodec.model import Model
 from aecodec.prior import Z_LIMIT
 from aecodec.quantise import STEP_WORTH
@@ -33,8 +33,10 @@ Int32 = npt.NDArray[np.int32]
 
 # Share of the way to where the gradient points that is taken: less and less, for symbols chosen
 # anew in the whole tile at once overshoot together.
-PULL, PULL_PASSES, PULL_POWER = 0.8, 6, 0.8
-FORESIGHT = 0.5  # share of what later symbols cost that is taken to heart, for the same reason
+PULL, PULL_PASSES, PULL_POWER = 0.8, 6, 0.6
+# Share of what symbols make later ones cost that is believed, from pass to pass, and how much the
+# last pass counts in it: these slopes are those of one choice of symbols, and change with it.
+FORESIGHT, FORESIGHT_GROWTH, NEWEST = 0.5, 0.125, 0.5
 Z_WORTH = 10.0  # bits that a squared error of one in a hyper-latent is taken to be worth
 PATIENCE = 20  # passes without a better J after which a search ends
 
@@ -73,7 +75,10 @@ class _Search:
         self._z = rounded_z(cost.model, h_a, cost.quality, level.z_worth)
         self._z_target = self._z.astype(np.float32)
         self._foresight = Foresight(cost) if level.passes else None
-        self._least, self._passes, self.stale = float("inf"), 0, 0
+        self._seen: Slopes | None = None
+        self._least, self._passes = float("inf"), 0
+        self.best: Coded  # of the passes so far
+        self.stale = 0  # passes since then
 
     def coded(self) -> Coded:
         """Symbols of the present target."""
@@ -97,17 +102,31 @@ class _Search:
         self._passes += 1
 
     def _move(self, coded: Coded, missing: Float) -> None:
+        """Set the targets of the next pass."""
         cost, per_u = self._cost, self._cost.natural_per_u
-        assert self._foresight is not None
-        slopes = self._foresight.slopes(coded)
         pull = PULL / (1 + self._passes / PULL_PASSES) ** PULL_POWER
-        dearer = FORESIGHT / 2 * slopes.y / cost.per_step[:, None, None]
+        slopes = self._slopes(coded)
+        dearer = slopes.y / 2 / cost.per_step[:, None, None]
         u_per_step = cost.model.networks.inverse_gain(cost.quality) / per_u
         better = coded.y_hat / per_u + missing - dearer * u_per_step
         self._target = self._target + pull * (better - self._target)
-        z = coded.z - FORESIGHT / 2 * slopes.z / Z_WORTH
+        z = coded.z - slopes.z / 2 / Z_WORTH
         self._z_target += pull * (z - self._z_target)
         self._z = rounded_z(cost.model, self._z_target, cost.quality, Z_WORTH)
+
+    def _slopes(self, coded: Coded) -> Slopes:
+        """What is believed of the slopes of later symbols' bits."""
+        assert self._foresight is not None
+        found, before = self._foresight.slopes(coded), self._seen
+        if before is not None:
+            y, z = (
+                NEWEST * new + (1 - NEWEST) * old
+                for new, old in ((found.y, before.y), (found.z, before.z))
+            )
+            found = Slopes(y, z)
+        self._seen = found
+        share = min(1.0, FORESIGHT + FORESIGHT_GROWTH * self._passes)
+        return Slopes(share * found.y, share * found.z)
 
 
 def rounded_z(model: Model, z: Float, quality: int, worth: float) -> Int32:

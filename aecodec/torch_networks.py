@@ -1,6 +1,6 @@
 """The networks in PyTorch, for machines with a CUDA device; symbols equal to every other runtime.
 
-The same five functions as the ONNX graphs, on the same model.safetensors, so a file does not
+The same functions as the ONNX graphs that coding needs, on the same tensors, so a file does not
 depend on which of the two wrote it. The exact networks are computed in float64 by default:
 their integers fit, and none of PyTorch's switches that trade precision for speed (TF32,
 `set_float32_matmul_precision`, autocast) applies to float64. They use matrix products and
