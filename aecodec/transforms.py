@@ -127,11 +127,6 @@ class OnnxNetworks:
         """Whether g_a has quality vectors: without, u is the same at every quality."""
         return "q_a8" in self._vectors or "q_a16" in self._vectors
 
-    @property
-    def threads(self) -> int:
-        """Threads of the runtime."""
-        return self._threads
-
     def inverse_gain(self, quality: int) -> Float:
         """(M,1,1): natural units of y per quantisation step, for reconstruction."""
         rows = self._vectors["log_inverse"]

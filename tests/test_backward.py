@@ -64,11 +64,10 @@ def coded(model: Model, window: Window) -> Coded:
     return search.choose(model, window, QUALITY, False, LEVELS[3], Clock())
 
 
-def assert_close(found: Any, expected: torch.Tensor) -> None:
-    """Equal but for the few values that 8 bits cut off, which the codec does not look for."""
+def assert_close(found: Any, expected: torch.Tensor, within: float = 1e-5) -> None:
     wanted = expected.detach().numpy().reshape(found.shape)
     assert np.linalg.norm(wanted) > 0
-    assert np.linalg.norm(found - wanted) < 0.1 * np.linalg.norm(wanted)
+    assert np.linalg.norm(found - wanted) < within * np.linalg.norm(wanted)
 
 
 @pytest.mark.parametrize("step", range(STEPS))
@@ -112,7 +111,7 @@ def test_the_synthesis_backwards(model: Model, window: Window, coded: Coded) -> 
     linear = networks._lap(torch.pixel_shuffle(linear, 16), transposed=True).requires_grad_()
     filtered(networks, linear, f"filter.{model.networks._band(QUALITY)}", quality).backward(error)
     (u,) = networks._graph_analysis(128 + error + linear.grad)
-    assert_close(missing, u)
+    assert_close(missing, u, within=0.05)  # values that 8 bits cut off are not looked for
 
 
 def filtered(networks: Straight, x: torch.Tensor, own: str, quality: Any) -> torch.Tensor:
@@ -171,6 +170,7 @@ def test_either_slope_is_worth_its_time(
     full = least()
     if without == "foresight":
         monkeypatch.setattr(search, "FORESIGHT", 0.0)
+        monkeypatch.setattr(search, "FORESIGHT_GROWTH", 0.0)
     else:  # what is missing by the analysis alone, as if there were no filter
 
         def plain(self: Cost, window: Window, y_hat: Any) -> Any:

@@ -131,8 +131,8 @@ def test_a_limit_of_time_ends_a_search_with_a_file() -> None:
 
 def test_the_python_functions(tmp_path: Path) -> None:
     source = picture.to_image(synthetic.picture("RGB", 90, 70))
-    data = aecodec.encode(source, 60, effort=6)
-    assert data == codec.encode_picture(picture.from_image(source), 60, effort=6)
+    data = aecodec.encode(source, 60, effort=4)
+    assert data == codec.encode_picture(picture.from_image(source), 60, effort=4)
     assert data != aecodec.encode(source, 60)
     for number in (2, 4):
         data = aecodec.encode(source, size=1500, effort=number)

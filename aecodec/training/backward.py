@@ -18,7 +18,7 @@ END = np.iinfo(np.int64).min  # of a slice that goes backwards to the first
 
 
 def through_relu(g: Graph, slope: str, active: str) -> str:
-    """Back through a ReLU that gave `active` in 8 bits with the zero point 0."""
+    """Back through a ReLU that gave `active`, real values or 8 bits with the zero point 0."""
     return g.op("Where", g.op("Cast", active, to=TensorProto.BOOL), slope, g.scalar(0.0))
 
 

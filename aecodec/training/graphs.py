@@ -21,7 +21,7 @@ from aecodec.training.filter_graph import CONTRIB, FilterGraph
 from aecodec.training.lapped import lapped_matrix
 from aecodec.training.layers import GRID, LIMIT
 from aecodec.training.predictor_graph import predictor
-from aecodec.training.prior_graph import prior
+from aecodec.training.prior_graph import hyper_network, prior
 from aecodec.training.slope_graphs import hyper_slope, prior_slope
 
 Array = npt.NDArray[Any]
@@ -164,10 +164,12 @@ class Graph:
         out = self.op("Add", self.op("MatMul", parts[0], cells), parts[1])
         return self.op("Floor", self.op("Mul", out, parts[2]))
 
-    def exact_block(self, x: str, name: str) -> str:
-        a = self.exact(self.exact(x, f"{name}.w1", "relu"), f"{name}.dw", "sum")
-        x = self.exact(a, f"{name}.w2", "sum", x)
-        return self.exact(self.exact(x, f"{name}.w3", "relu"), f"{name}.w4", "sum", x)
+    def exact_block(self, x: str, name: str, active: dict[str, str]) -> str:
+        """A block of h_s; puts what its ReLUs give into `active`, by the layers before them."""
+        active[f"{name}.w1"] = a = self.exact(x, f"{name}.w1", "relu")
+        x = self.exact(self.exact(a, f"{name}.dw", "sum"), f"{name}.w2", "sum", x)
+        active[f"{name}.w3"] = a = self.exact(x, f"{name}.w3", "relu")
+        return self.exact(a, f"{name}.w4", "sum", x)
 
     def lap(self, x: str, matrix: Array, after: Callable[[str], str] = str) -> str:
         """Multiply the 16 samples astride every block edge of (1,3,H,W), rows then columns.
@@ -244,10 +246,7 @@ def hyper_analysis(g: Graph, cfg: Config) -> None:
 def hyper_synthesis(g: Graph, cfg: Config) -> None:
     """Integer z (1,Z,h/4,w/4) -> integers (1,W,h,w)."""
     z = g.input("z", TensorProto.FLOAT, [1, cfg.Z, "h4", "w4"])
-    a = g.exact_block(g.exact(z, "h_s.stem", "sum"), "h_s.block1")
-    a = g.shuffle(g.exact(a, "h_s.up1", "sum"), 2)
-    a = g.shuffle(g.exact(g.exact_block(a, "h_s.block2"), "h_s.up2", "sum"), 2)
-    g.output(a, "h_s", TensorProto.FLOAT, [1, cfg.W, "h", "w"])
+    g.output(hyper_network(g, z, {}), "h_s", TensorProto.FLOAT, [1, cfg.W, "h", "w"])
 
 
 def synthesis(g: Graph, cfg: Config, band: int = 0) -> None:

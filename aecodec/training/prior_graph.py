@@ -1,4 +1,4 @@
-"""ONNX graph of the prior, in 8-bit products (see `aecodec.training.eight`)."""
+"""ONNX graphs of h_s, and of the prior in 8-bit products (see `aecodec.training.eight`)."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ def prior(g: Graph, cfg: Config) -> None:
     for name in ("mean", "scale"):
         out = g.exact_quarters(cells, f"prior.{name}")
         g.output(out, name, TensorProto.FLOAT, [4, cfg.M // 4, "n"])
+
+
+def hyper_network(g: Graph, z: str, active: dict[str, str]) -> str:
+    """h_s: integers z in 1/64 to integers in 1/64; `active` as in `network`."""
+    a = g.exact_block(g.exact(z, "h_s.stem", "sum"), "h_s.block1", active)
+    a = g.shuffle(g.exact(a, "h_s.up1", "sum"), 2)
+    return g.shuffle(g.exact(g.exact_block(a, "h_s.block2", active), "h_s.up2", "sum"), 2)
 
 
 def network(g: Graph, cfg: Config, a: str, step: str, active: dict[str, str]) -> str:

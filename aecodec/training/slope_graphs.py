@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from aecodec.prior import STEP_PHASES
 from aecodec.training.backward import through_exact, through_layer, through_quarters, through_relu
 from aecodec.training.config import Config
 from aecodec.training.layers import GRID
-from aecodec.training.prior_graph import network
+from aecodec.training.prior_graph import hyper_network, network
 
 if TYPE_CHECKING:
     from aecodec.training.graphs import Graph
@@ -37,19 +38,13 @@ def prior_slope(g: Graph, cfg: Config) -> None:
     order = np.array([[row.index(phase) for phase in range(4)] for row in STEP_PHASES])
     order_of_step = g.op("Gather", g.constant(order), step, axis=0)
     size = g.op("Shape", context)
-    two = g.constant(np.array([2, 2]))
-    ends = (g.constant(np.array([v], np.int64)) for v in (2, 4))
-    size = g.op("Div", g.op("Slice", size, *ends), two)
+    ends = (g.constant(np.array([v])) for v in (2, 4))
+    size = g.op("Div", g.op("Slice", size, *ends), g.constant(np.array([2, 2])))
     shape = g.op("Concat", g.constant(np.array([1, 4 * cfg.W])), size, axis=0)
     cells = g.op("Reshape", g.op("Gather", cells, order_of_step, axis=0), shape)
     s = g.op("DepthToSpace", cells, blocksize=2)
     for i in reversed(range(cfg.prior_blocks)):
-        name = f"prior.blocks.{i}"
-        b = through_relu(g, through_layer(g, s, f"{name}.w4"), active[f"{name}.w3"])
-        s = g.op("Add", s, through_layer(g, b, f"{name}.w3"))
-        b = through_layer(g, through_layer(g, s, f"{name}.w2"), f"{name}.dw")
-        b = through_relu(g, b, active[f"{name}.w1"])
-        s = g.op("Add", s, through_layer(g, b, f"{name}.w1"))
+        s = _block_back(g, s, f"prior.blocks.{i}", active, through_layer)
     s = through_layer(g, s, "prior.enter", step)
     for name, first, count in (("context", 0, cfg.M), ("common", cfg.M + 4, cfg.W)):
         ends = (g.constant(np.array([v])) for v in (first, first + count, 1))
@@ -64,33 +59,23 @@ def hyper_slope(g: Graph, cfg: Config) -> None:
     z = g.input("z", TensorProto.FLOAT, [1, cfg.Z, "h4", "w4"])
     s = g.input("by_common", TensorProto.FLOAT, [1, cfg.W, "h", "w"])
     active: dict[str, str] = {}
-    a = _block(g, g.exact(z, "h_s.stem", "sum"), "h_s.block1", active)
-    a = g.shuffle(g.exact(a, "h_s.up1", "sum"), 2)
-    _block(g, a, "h_s.block2", active)
+    hyper_network(g, z, active)
     for number in (2, 1):
         s = through_exact(g, _unshuffle(g, s, f"h_s.up{number}"), f"h_s.up{number}")
-        s = _block_back(g, s, f"h_s.block{number}", active)
+        s = _block_back(g, s, f"h_s.block{number}", active, through_exact)
     s = g.op("Mul", through_exact(g, s, "h_s.stem"), g.scalar(GRID))
     g.output(s, "by_z", TensorProto.FLOAT, [1, cfg.Z, "h4", "w4"])
 
 
-def _block(g: Graph, x: str, name: str, active: dict[str, str]) -> str:
-    """As `Graph.exact_block`; puts what its ReLUs give into `active`."""
-    active[f"{name}.w1"] = a = g.exact(x, f"{name}.w1", "relu")
-    x = g.exact(g.exact(a, f"{name}.dw", "sum"), f"{name}.w2", "sum", x)
-    active[f"{name}.w3"] = a = g.exact(x, f"{name}.w3", "relu")
-    return g.exact(a, f"{name}.w4", "sum", x)
-
-
-def _block_back(g: Graph, s: str, name: str, active: dict[str, str]) -> str:
-    a = _positive(g, through_exact(g, s, f"{name}.w4"), active[f"{name}.w3"])
-    s = g.op("Add", s, through_exact(g, a, f"{name}.w3"))
-    a = through_exact(g, through_exact(g, s, f"{name}.w2"), f"{name}.dw")
-    return g.op("Add", s, through_exact(g, _positive(g, a, active[f"{name}.w1"]), f"{name}.w1"))
-
-
-def _positive(g: Graph, slope: str, active: str) -> str:
-    return g.op("Where", g.op("Greater", active, g.scalar(0.0)), slope, g.scalar(0.0))
+def _block_back(
+    g: Graph, s: str, name: str, active: dict[str, str], through: Callable[[Graph, str, str], str]
+) -> str:
+    """Back through a block, whose layers `through` goes back through."""
+    a = through_relu(g, through(g, s, f"{name}.w4"), active[f"{name}.w3"])
+    s = g.op("Add", s, through(g, a, f"{name}.w3"))
+    a = through(g, through(g, s, f"{name}.w2"), f"{name}.dw")
+    a = through_relu(g, a, active[f"{name}.w1"])
+    return g.op("Add", s, through(g, a, f"{name}.w1"))
 
 
 def _unshuffle(g: Graph, s: str, layer: str) -> str:
