@@ -23,6 +23,7 @@ from aecodec.quantise import STRENGTH  # noqa: E402
 from aecodec.training import data, export, layers, quarters, reopen, train  # noqa: E402
 from aecodec.training.config import Config, TrainConfig, load_config  # noqa: E402
 from aecodec.training.filter import Filter  # noqa: E402
+from aecodec.training.layers import Bottleneck  # noqa: E402
 from aecodec.training.loss import rate_distortion  # noqa: E402
 from aecodec.training.model import Codec  # noqa: E402
 
@@ -174,6 +175,21 @@ def test_an_eight_bit_filter_comes_back_exactly() -> None:
     for name, array in export.filter_tensors(before).items():
         if array.dtype.kind == "i" or name in ("first.weight", "last.weight", "last.bias"):
             assert np.array_equal(array, again[name]), name
+
+
+def test_hyper_latents_cost_what_compressai_says() -> None:
+    from compressai.entropy_models import EntropyBottleneck
+
+    torch.manual_seed(3)
+    theirs, ours = EntropyBottleneck(6, filters=(3, 3)), Bottleneck(6, filters=(3, 3))
+    ours.load_state_dict(theirs.state_dict())
+    x = 3 * torch.randn(2, 6, 4, 5)
+    for training in (False, True):
+        results = []
+        for model in (theirs, ours):
+            torch.manual_seed(4)
+            results.append(model(x, training=training))
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_the_linear_start_is_a_codec_already(folder: Path) -> None:

@@ -82,6 +82,8 @@ class TrainConfig:
     head_lr: float = 0.15  # share of it for their last layers
     adam_lr: float = 1e-3  # vectors, depthwise kernels, entropy model
     linear_lr: float = 1e-4  # the linear path
+    filter_lr: float = 0.0  # the filter, where it learns beside other parts (0: as these)
+    predictor_lr: float = 0.0  # likewise
     warmup: int = 100
     final_lr: float = 0.02  # share of the learning rate left at the last step (cosine)
     clip: float = 1.0

@@ -50,6 +50,7 @@ class FilterBank(nn.Module):
         super().__init__()
         self.bands = nn.ModuleList([Filter(cfg) for _ in range(cfg.filter_bands)])
         self.only = -1  # the one band that every sample goes through, while that one trains
+        self.in_order = False  # equally many samples for each band, one band after the other
 
     def __iter__(self) -> Iterator[Filter]:
         for band in self.bands:
@@ -58,6 +59,9 @@ class FilterBank(nn.Module):
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
         """x (B,3,H,W) in units of 64 levels, quality (B,) -> correction, same units."""
+        if self.in_order:
+            chunks = (values.chunk(len(self.bands)) for values in (x, quality))
+            return torch.cat([band(*part) for band, *part in zip(self, *chunks, strict=True)])
         which = self.band(quality)
         if len(which.unique()) == 1:
             only: Tensor = self.bands[int(which[0])](x, quality)
@@ -145,7 +149,8 @@ class Filter(nn.Module):
         if self.watching:
             sample = a.detach().float().flatten()[:: max(1, a.numel() // 2**18)]
             self.seen[point] += 1  # ends are means over what was seen
-            low, high = torch.quantile(sample, OUTLIERS), torch.quantile(sample, 1 - OUTLIERS)
+            ends = torch.quantile(sample, sample.new_tensor([OUTLIERS, 1 - OUTLIERS]))
+            low, high = ends.to(self.low.device)
             self.low[point] += (low.clamp_max(0.0) - self.low[point]) / self.seen[point]
             self.high[point] += (high.clamp_min(0.0) - self.high[point]) / self.seen[point]
         if not self.quantised:

@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
 GRID = 64  # integer units per 1.0 on the exact path
@@ -191,6 +192,25 @@ class QualityVectors(nn.Module):
         f = (t - i)[:, None]
         v = self.anchors[i] * (1 - f) + self.anchors[i + 1] * f
         return v[:, :, None, None]
+
+
+class Bottleneck(EntropyBottleneck):
+    """CompressAI's factorised prior, in a forward pass that never waits for a GPU.
+
+    CompressAI keeps the order of axes on the device and asks for it in every pass, which a step
+    that is recorded (`aecodec.training.captured`) may not do.
+    """
+
+    def forward(self, x: Tensor, training: bool | None = None) -> tuple[Tensor, Tensor]:
+        """x (B,C,h,w) -> what is decoded, and its likelihood; same shape."""
+        training = self.training if training is None else training
+        columns = x.transpose(0, 1)
+        values = columns.reshape(len(columns), 1, -1)
+        noisy = self.quantize(values, "noise" if training else "dequantize", self._get_medians())
+        likelihood, _, _ = self._likelihood(noisy)
+        likelihood = self.likelihood_lower_bound(likelihood)
+        out, lik = (v.reshape(columns.shape).transpose(0, 1) for v in (noisy, likelihood))
+        return out, lik
 
 
 def cell_planes(y: Tensor) -> Tensor:

@@ -35,7 +35,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
 from aecodec.training.config import Config
@@ -47,6 +46,7 @@ from aecodec.training.layers import (
     LIMIT,
     TOP,
     Block,
+    Bottleneck,
     Exact,
     ExactBlock,
     Pointwise,
@@ -56,7 +56,14 @@ from aecodec.training.layers import (
 )
 from aecodec.training.predictor import Predictor
 from aecodec.training.quarters import put, take
-from aecodec.training.symbols import MEAN_UNITS, SCALE_MIN, SCALE_STEP, SymbolModel, Tally
+from aecodec.training.symbols import (
+    MEAN_UNITS,
+    SCALE_LEVELS,
+    SCALE_MIN,
+    SCALE_STEP,
+    SymbolModel,
+    Tally,
+)
 
 MEAN_GRID, SCALE_GRID = 256, 64  # integer units of the prior's outputs (mean in u, index)
 
@@ -225,7 +232,7 @@ class Codec(nn.Module):
         self.q_s16, self.q_s8 = QualityVectors(ones(k, cfg.C16)), QualityVectors(ones(k, cfg.C8))
         self.q_h, self.q_z = QualityVectors(ones(k, cfg.H)), QualityVectors(ones(k, cfg.Z))
         self.q_prior = QualityVectors(torch.zeros(k, cfg.W))
-        self.z_prior = EntropyBottleneck(cfg.Z * k, filters=(3, 3), init_scale=6)
+        self.z_prior = Bottleneck(cfg.Z * k, filters=(3, 3), init_scale=6)
         self.symbols = SymbolModel()
         self.predictor = Predictor(cfg) if cfg.predictor_steps else None
 
@@ -289,7 +296,8 @@ class Codec(nn.Module):
             source = z if self.training else ste_round(z)
             _, lik = self.z_prior(source.repeat(1, k, 1, 1), training=self.training)
         b = (quality / 100.0 * (k - 1)).round().long()
-        lik = lik.reshape(z.shape[0], k, *z.shape[1:])[torch.arange(z.shape[0]), b]
+        rows = torch.arange(len(z), device=z.device)
+        lik = lik.reshape(len(z), k, *z.shape[1:])[rows, b]
         return ste_round(z), -torch.log2(lik).flatten(1).sum(1)
 
     def forward(self, x: Tensor, quality: Tensor, grey: Tensor) -> Output:
@@ -361,12 +369,21 @@ class Codec(nn.Module):
         """Bits of every element, for residuals r coded as symbols k at continuous indices.
 
         While the latent learns, those of the residual with uniform noise. For a fixed latent
-        those of the symbols; these do not say how the mean should move, the noise does.
+        those of the symbols; these do not say how the mean should move, `_pull` does.
         """
         if self.training and not self.hard:
             return self.symbols.gaussian_bits(r, index, True)
         bits = self.symbols.bits(k, index)
         if not self.training:
             return bits
-        noisy = self.symbols.gaussian_bits(r, index.detach(), True)
-        return bits + (noisy - noisy.detach())
+        pulls = torch.cat([
+            self._pull(step, *part)
+            for step, part in enumerate(zip(r.split(4), index.detach().split(4), strict=True))
+        ])  # fmt: skip
+        return bits + (pulls - pulls.detach())
+
+    def _pull(self, step: int, r: Tensor, index: Tensor) -> Tensor:
+        """Bits of a step's residuals, of which only the gradient counts: what moves the means."""
+        if self.predictor is None or step not in self.predictor.steps:
+            return self.symbols.gaussian_bits(r, index, True)
+        return self.symbols.smooth_cost(r, index.round().clamp(0.0, SCALE_LEVELS - 1.0))

@@ -20,7 +20,7 @@ from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import Pixels, sample_batch
 from aecodec.training.model import Codec
 from aecodec.training.stages import load_start
-from aecodec.training.train import ema_update, learning_rate, stop_on_sigterm
+from aecodec.training.train import learning_rate, stop_on_sigterm
 
 Pool = TypeVar("Pool", bound=tuple[Tensor, ...])  # a NamedTuple of tensors, a row per crop
 
@@ -95,6 +95,7 @@ class PartRun:
         prepare: Callable[[Codec], None] = lambda model: None,
     ) -> None:  # fmt: skip
         self.cfg, self.out, self.step, self.minutes = cfg, Path(cfg.out), 0, 0.0
+        self.decay = 0.0
         self.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(cfg.seed)
         self.model = Codec(cfg.model).to(device)
@@ -103,13 +104,21 @@ class PartRun:
         self.model.deadzone = cfg.deadzone
         for name, p in self.model.named_parameters():
             p.requires_grad_(learns(name))
-        self.ema = AveragedModel(self.model, multi_avg_fn=ema_update(cfg.ema))
-        rates = [("linear_", cfg.linear_lr), ("", cfg.adam_lr)]
-        groups: list[dict[str, Any]] = [{"params": [], "lr": lr, "base_lr": lr} for _, lr in rates]
+        self.ema = AveragedModel(self.model)
+        rates = {
+            "linear_": cfg.linear_lr,
+            "filter.": cfg.filter_lr or cfg.adam_lr,
+            "predictor.": cfg.predictor_lr or cfg.adam_lr,
+            "": cfg.adam_lr,
+        }
+        groups: dict[str, dict[str, Any]] = {
+            start: {"params": [], "lr": lr, "base_lr": lr} for start, lr in rates.items()
+        }
         for name, p in self.model.named_parameters():
             if p.requires_grad:
-                groups[0 if name.startswith("linear_") else 1]["params"].append(p)
-        self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+                start = next(start for start in rates if name.startswith(start))
+                groups[start]["params"].append(p)
+        self.optimizer = torch.optim.Adam(list(groups.values()), betas=(0.9, 0.99))
         if (self.out / "last.ckpt").exists():
             state = torch.load(self.out / "last.ckpt", map_location=device, weights_only=True)
             self.model.load_state_dict(state["model"])
@@ -117,34 +126,58 @@ class PartRun:
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.minutes = state["step"], state["minutes"]
 
-    def train_step(self, loss: Tensor) -> float:
-        """Minimise the loss of a batch by one step; returns its value."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * learning_rate(self.step, self.cfg)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        params = [p for p in self.model.parameters() if p.grad is not None]
-        if torch.isfinite(nn.utils.clip_grad_norm_(params, self.cfg.clip)):
-            self.optimizer.step()
-            self.ema.update_parameters(self.model)
+    def train_step(self, loss: Callable[[Codec, Pool], Tensor], batch: Pool) -> Tensor:
+        """Minimise the loss of a batch by one step; returns its value, on the device."""
+        self._set_rates(learning_rate(self.step, self.cfg), self._decay())
+        value = self._learn(loss, batch)
         self.step += 1
-        return loss.item()
+        return value
+
+    def _set_rates(self, rate: float, decay: float) -> None:
+        """Take over the share of the learning rates and the decay of the average."""
+        self.decay = decay
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * rate
+
+    def _decay(self) -> float:
+        """Of the average, whose horizon grows with its age up to `cfg.ema`."""
+        return min(self.cfg.ema, (1 + self.step) / (10 + self.step)) if self.step else 0.0
+
+    def _learn(self, loss: Callable[[Codec, Pool], Tensor], batch: Pool) -> Tensor:
+        """Everything of a step that happens on the device."""
+        self.optimizer.zero_grad(set_to_none=True)
+        value = loss(self.model, batch)
+        value.backward()
+        params = [p for p in self.model.parameters() if p.grad is not None]
+        norm = nn.utils.clip_grad_norm_(params, self.cfg.clip)
+        # To ask a GPU in every step would be to wait for it.
+        if value.device.type != "cpu" or torch.isfinite(norm):
+            self.optimizer.step()
+            self._average()
+        return value.detach()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """As `AveragedModel.update_parameters`, which waits for a GPU; buffers follow in `save`."""
+        averaged, current = (list(m.parameters()) for m in (self.ema.module, self.model))
+        torch._foreach_lerp_(averaged, current, 1 - self.decay)
+        self.ema.n_averaged += 1
 
     def train(self, loss: Callable[[Codec, Pool], Tensor], pool: Iterator[Pool]) -> None:
         """Train on batches until the last step or the time limit, and save."""
         asked_to_stop, cfg = stop_on_sigterm(), self.cfg
         begin = saved = time.monotonic()
-        before, first, total = self.minutes, self.step, 0.0
+        before, first, total = self.minutes, self.step, torch.zeros(())
         for batch in pool:
-            total += self.train_step(loss(self.model, batch))
+            total = total + self.train_step(loss, batch)
             now = time.monotonic()
             self.minutes = before + (now - begin) / 60
             if self.step % cfg.log_steps == 0:
                 rate = (now - begin) / (self.step - first)
-                record = {"step": self.step, "loss": round(total / cfg.log_steps, 5),
+                record = {"step": self.step, "loss": round(float(total) / cfg.log_steps, 5),
                           "s_per_step": round(rate, 3)}  # fmt: skip
                 print(json.dumps(record), flush=True)
-                total = 0.0
+                total = torch.zeros(())
             if now - saved > cfg.save_minutes * 60:
                 self.save()
                 saved = now
@@ -155,13 +188,16 @@ class PartRun:
 
     def save(self) -> None:
         """Write last.ckpt to go on from, and best.safetensors with the averaged weights."""
+        buffers = (m.buffers() for m in (self.ema.module, self.model))
+        for averaged, current in zip(*buffers, strict=True):  # counts and ranges are no averages
+            averaged.copy_(current)
         state = {"model": self.model.state_dict(), "ema": self.ema.state_dict(),
                  "optimizer": self.optimizer.state_dict(),
                  "step": self.step, "minutes": self.minutes}  # fmt: skip
         part = self.out / "last.part"
         torch.save(state, part)
         part.rename(self.out / "last.ckpt")
-        averaged = {k: v.contiguous() for k, v in self.ema.module.state_dict().items()}
-        save_file(averaged, self.out / "best.safetensors")
+        weights = {k: v.contiguous() for k, v in self.ema.module.state_dict().items()}
+        save_file(weights, self.out / "best.safetensors")
         meta = {"step": self.step, "minutes": self.minutes, "config": dataclasses.asdict(self.cfg)}
         (self.out / "best.json").write_text(json.dumps(meta, indent=1))

@@ -23,24 +23,44 @@ def load_start(model: Codec, path: Path) -> None:
     """Weights to start from; what the model has more of leaves their function as it is.
 
     That is: more blocks of the filter start as identities, more bands of quality with the filter
-    of all, larger kernels with zeros outside. Raises ValueError for a file with other parts than
-    the model's.
+    of all, larger kernels with zeros outside, more channels of the filter unheard. Raises
+    ValueError for a file with other parts than the model's.
     """
     state = load_file(path)
     one_for_all = "filter.bands.1.low" not in state and len(model.filter.bands) > 1
+    wider = len(state["filter.bands.0.first.bias"]) < model.cfg.F
     for name in [name for name in state if name.startswith("filter.bands.")]:
         # Ranges of another filter say nothing; they are watched anew, see `watch`.
         ranges = name.endswith((".low", ".high"))
-        if ranges and (one_for_all or state[name].shape != model.get_buffer(name).shape):
+        if ranges and (one_for_all or wider or state[name].shape != model.get_buffer(name).shape):
             del state[name]
         elif one_for_all:
             for band in range(1, len(model.filter.bands)):
                 state[name.replace(".0.", f".{band}.", 1)] = state[name].clone()
+    if wider:
+        _widen_filter(model, state)
     for name, p in model.named_parameters():
         if name.endswith(".dw.conv.weight") and name in state:
             margin = (p.shape[-1] - state[name].shape[-1]) // 2
             state[name] = F.pad(state[name], (margin,) * 4)
     load_parts(model, state, str(path))
+
+
+def _widen_filter(model: Codec, state: dict[str, Tensor]) -> None:
+    """Give the filters of `state` the channels of the model's.
+
+    New channels start as the model's do, at random, and the others do not hear them.
+    """
+    for name, p in model.filter.named_parameters(prefix="filter"):
+        old, new = state[name], p.detach().clone()
+        if old.shape == new.shape:
+            continue
+        if new.dim() == 4:
+            new[: len(old)] = 0.0
+            new[: len(old), : old.shape[1]] = old
+        else:  # biases, and factors of qualities
+            new[..., : old.shape[-1]] = old
+        state[name] = new
 
 
 def load_parts(model: Codec, state: dict[str, Tensor], source: str) -> None:
