@@ -203,7 +203,7 @@ REGISTRY: dict[str, Codec] = {
         _aec(
             "aec-small",
             "aecodec, small model",
-            "the model for smaller files that take twice as long to decode",
+            "the model for smaller files that take three times as long to decode",
             model="small",
         ),
         _aec(
