@@ -1,7 +1,7 @@
 """A run on a GPU whose step is recorded once and then replayed, as a CUDA graph.
 
 A step of the probability model is some five thousand small operations. Started one by one from
-Python they take three times as long as the GPU needs for them.
+Python they take almost twice as long as the GPU needs for them.
 """
 
 from __future__ import annotations
