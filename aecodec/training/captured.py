@@ -24,7 +24,7 @@ class CapturedRun(PartRun):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         device = self.model.s.device
-        self.keep = torch.zeros((), device=device)  # 1 - decay
+        self.share: Tensor = torch.ones((), device=device)
         for group in self.optimizer.param_groups:
             group["capturable"] = True
             group["lr"] = torch.tensor(group["base_lr"], device=device)
@@ -35,8 +35,8 @@ class CapturedRun(PartRun):
         self._batch: tuple[Tensor, ...] = ()
         self._value = torch.zeros((), device=device)
 
-    def _set_rates(self, rate: float, decay: float) -> None:
-        self.keep.fill_(1 - decay)
+    def _set_rates(self, rate: float, share: float) -> None:
+        self.share.fill_(share)
         for group in self.optimizer.param_groups:
             group["lr"].fill_(group["base_lr"] * rate)
 
@@ -67,11 +67,3 @@ class CapturedRun(PartRun):
         with torch.cuda.graph(graph):
             self._value = super()._learn(loss, type(batch)(*self._batch))
         self._graph = graph
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        averaged, current = (list(m.parameters()) for m in (self.ema.module, self.model))
-        ahead = torch._foreach_sub(current, averaged)
-        torch._foreach_mul_(ahead, self.keep)
-        torch._foreach_add_(averaged, ahead)
-        self.ema.n_averaged += 1

@@ -15,7 +15,7 @@ coarse steps wants other kernels than that of fine ones, and a decoder runs one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +79,21 @@ class FilterBank(nn.Module):
             return torch.full_like(quality, self.only, dtype=torch.long)
         count = len(self.bands)
         return (quality * count / 100.0).long().clamp_max(count - 1)
+
+    @torch.no_grad()
+    def watch(self, passes: Iterable[object]) -> None:
+        """Set the 8-bit ranges from what activations are in some forward passes, and use them.
+
+        passes: runs a pass for each of its items.
+        """
+        for band in self:
+            band.quantised, band.watching = False, True
+            band.seen = [0] * len(band.low)
+        for _ in passes:
+            pass
+        for band in self:
+            band.watching = False
+        self.set_quantised(True)
 
     def set_quantised(self, on: bool) -> None:
         """Compute in 8 bits, those bands of which the ranges are known."""

@@ -26,13 +26,12 @@ from aecodec.training.loss import rate_distortion
 from aecodec.training.model import Codec
 from aecodec.training.part import PartRun, part_arguments, part_options
 from aecodec.training.precision import half_pays
-from aecodec.training.synthesis import MARGIN
+from aecodec.training.synthesis import MARGIN, WATCHED
 
 FIXED = (
     "g_a.", "g_s.", "q_a8.", "q_a16.", "q_s16.", "q_s8.", "linear_", "log_gain.", "log_inverse.",
     "predictor.picture.", "predictor.back.",
 )  # fmt: skip
-WATCHED = 40  # batches from which the filters' 8-bit ranges are taken
 
 
 class Batch(NamedTuple):
@@ -83,14 +82,8 @@ def scales_to_host(model: Codec) -> None:
 @torch.no_grad()
 def watch(model: Codec, crops: Iterator[Batch]) -> None:
     """Set the filters' 8-bit ranges from what their activations are."""
-    for band in model.filter:
-        band.quantised, band.watching = False, True
-        band.seen = [0] * len(band.low)
-    for _, batch in zip(range(WATCHED), crops, strict=False):
-        loss(model, batch)
-    for band in model.filter:
-        band.watching = False
-    model.filter.set_quantised(True)
+    some = zip(range(WATCHED), crops, strict=False)
+    model.filter.watch(loss(model, batch) for _, batch in some)
 
 
 def open_run(cfg: TrainConfig, device: torch.device) -> PartRun:

@@ -20,7 +20,7 @@ from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import Pixels, sample_batch
 from aecodec.training.model import Codec
 from aecodec.training.stages import load_start
-from aecodec.training.train import learning_rate, stop_on_sigterm
+from aecodec.training.train import averaged_share, learning_rate, stop_on_sigterm
 
 Pool = TypeVar("Pool", bound=tuple[Tensor, ...])  # a NamedTuple of tensors, a row per crop
 
@@ -95,7 +95,7 @@ class PartRun:
         prepare: Callable[[Codec], None] = lambda model: None,
     ) -> None:  # fmt: skip
         self.cfg, self.out, self.step, self.minutes = cfg, Path(cfg.out), 0, 0.0
-        self.decay = 0.0
+        self.share: float | Tensor = 1.0  # of the newest weights in the average
         self.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(cfg.seed)
         self.model = Codec(cfg.model).to(device)
@@ -128,20 +128,17 @@ class PartRun:
 
     def train_step(self, loss: Callable[[Codec, Pool], Tensor], batch: Pool) -> Tensor:
         """Minimise the loss of a batch by one step; returns its value, on the device."""
-        self._set_rates(learning_rate(self.step, self.cfg), self._decay())
+        rate, share = learning_rate(self.step, self.cfg), averaged_share(self.cfg.ema, self.step)
+        self._set_rates(rate, share)
         value = self._learn(loss, batch)
         self.step += 1
         return value
 
-    def _set_rates(self, rate: float, decay: float) -> None:
-        """Take over the share of the learning rates and the decay of the average."""
-        self.decay = decay
+    def _set_rates(self, rate: float, share: float) -> None:
+        """Take over the factor on learning rates and the share that the average takes."""
+        self.share = share
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate
-
-    def _decay(self) -> float:
-        """Of the average, whose horizon grows with its age up to `cfg.ema`."""
-        return min(self.cfg.ema, (1 + self.step) / (10 + self.step)) if self.step else 0.0
 
     def _learn(self, loss: Callable[[Codec, Pool], Tensor], batch: Pool) -> Tensor:
         """Everything of a step that happens on the device."""
@@ -160,7 +157,9 @@ class PartRun:
     def _average(self) -> None:
         """As `AveragedModel.update_parameters`, which waits for a GPU; buffers follow in `save`."""
         averaged, current = (list(m.parameters()) for m in (self.ema.module, self.model))
-        torch._foreach_lerp_(averaged, current, 1 - self.decay)
+        ahead = torch._foreach_sub(current, averaged)
+        torch._foreach_mul_(ahead, self.share)
+        torch._foreach_add_(averaged, ahead)
         self.ema.n_averaged += 1
 
     def train(self, loss: Callable[[Codec, Pool], Tensor], pool: Iterator[Pool]) -> None:

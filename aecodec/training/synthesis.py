@@ -92,14 +92,8 @@ def distortion(model: Codec, batch: Pool) -> Tensor:
 @torch.no_grad()
 def watch(model: Codec, pool: Pool, cfg: TrainConfig) -> None:
     """Set the filter's 8-bit ranges from what its activations are on part of the pool."""
-    for band in model.filter:
-        band.quantised, band.watching = False, True
-        band.seen = [0] * len(band.low)
-    for _, batch in zip(range(WATCHED), batches(pool, cfg, 0), strict=False):
-        distortion(model, batch)
-    for band in model.filter:
-        band.watching = False
-    model.filter.set_quantised(True)
+    some = zip(range(WATCHED), batches(pool, cfg, 0), strict=False)
+    model.filter.watch(distortion(model, batch) for _, batch in some)
 
 
 def _learns(cfg: TrainConfig) -> Callable[[str], bool]:

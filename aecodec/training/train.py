@@ -89,12 +89,19 @@ def _group(name: str, p: nn.Parameter) -> str:
     return "transform" if name.startswith(("g_a.", "g_s.")) else "matrix"
 
 
+def averaged_share(decay: float, count: float) -> float:
+    """What a running average takes of the newest weights after `count` others: all of the first.
+
+    Its horizon grows with its age up to `decay`.
+    """
+    return 1 - min(decay, (1 + count) / (10 + count)) if count else 1.0
+
+
 def ema_update(decay: float) -> Any:
-    """Update rule of a running average whose horizon grows with its age up to `decay`."""
+    """Update rule of that average, for `AveragedModel`."""
 
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        n = float(count)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+        torch._foreach_lerp_(averaged, current, averaged_share(decay, float(count)))
 
     return update
 
