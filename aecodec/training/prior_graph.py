@@ -86,11 +86,13 @@ def _block(g: Graph, a: str, name: str, points: list[Point], active: dict[str, s
 
 
 def convolve(
-    g: Graph, a: str, name: str, source: Point, target: Point, step: str = "", bias: str = ""
-) -> str:
+    g: Graph, a: str, name: str, source: Point, target: Point,
+    step: str = "", bias: str = "", spare: int = 0,
+) -> str:  # fmt: skip
     """A convolution in 8 bits; with `step`, 1x1 with the step's tensors of a stack of four.
 
     bias: in place of the layer's own.
+    spare: channels of nothing after its own, where kernels are faster at a round number of them.
     """
     shape = g.store[f"{name}.weight"].shape
     rows = shape[1] if step else shape[0]
@@ -100,7 +102,13 @@ def convolve(
     scale, bias = g.raw(f"{name}.weight_scale"), bias or g.raw(f"{name}.bias")
     if step:
         weight, scale, bias = (g.op("Gather", t, step, axis=0) for t in (weight, scale, bias))
-    zeros = g.constant(np.zeros(rows, np.int8))
+    if spare:
+        wide = (spare, *shape[1:]) if kernels else (spare, shape[1], 1, 1)
+        empty = g.constant(np.zeros(wide, np.int8))
+        weight = g.op("Concat", weight, empty, axis=0)
+        scale = g.op("Concat", scale, g.constant(np.ones(spare, np.float32)), axis=0)
+        bias = g.op("Concat", bias, g.constant(np.zeros(spare, np.int32)), axis=0)
+    zeros = g.constant(np.zeros(rows + spare, np.int8))
     return g.op("QLinearConv", a, *source, weight, scale, zeros, *target, bias,
                 kernel_shape=[side] * 2, pads=[side // 2] * 4,
                 group=rows if kernels and shape[1] == 1 else 1)  # fmt: skip
