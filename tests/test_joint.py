@@ -150,7 +150,7 @@ def test_grey_crops_have_no_colour_and_synthetic_ones_are_mixed_in() -> None:
     assert 10 <= int((x.flatten(1).amax(1) > 0).sum()) <= 20
 
 
-@pytest.mark.parametrize("name", ["joint_small", "joint_small_eight"])
+@pytest.mark.parametrize("name", ["joint", "joint_small", "joint_small_eight"])
 def test_the_configurations_in_the_repository_can_be_read(name: str) -> None:
     path = Path(joint.__file__).parent / "configs" / f"{name}.toml"
     assert load_config(path).batch % load_config(path).model.filter_bands == 0

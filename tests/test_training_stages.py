@@ -174,6 +174,29 @@ def test_the_filter_of_a_band_learns_on_its_qualities_alone(
     assert all(band.quantised for band in joined.filter)
 
 
+def test_ranges_of_a_filter_trained_in_floating_point_are_taken_anew(
+    started: tuple[TrainConfig, Path],
+) -> None:
+    """Those from before would cut off what the filter has learned since."""
+    cfg, folder = started
+    shape = dataclasses.replace(LINEAR, filter_bands=2)
+    cfg = dataclasses.replace(cfg, linear_lr=0.0, model=shape)
+    cpu, runs = torch.device("cpu"), [str(folder / name) for name in ("eight", "float", "again")]
+    start, bands = cfg.start_from, (-1, 1, 1)
+    for out, band, eight in zip(runs, bands, (True, False, True), strict=True):
+        own = dataclasses.replace(
+            cfg, start_from=start, out=out, filter_band=band, quantised_filter=eight
+        )
+        synthesis.run(own, 16, cpu)
+        start = f"{out}/best.safetensors"
+    first, floating, again = (load_file(f"{out}/best.safetensors") for out in runs)
+    assert first["filter.bands.1.high"].any()
+    assert not floating["filter.bands.1.high"].any()
+    assert again["filter.bands.1.high"].any()
+    for state in (floating, again):  # the other band's stay
+        assert torch.equal(state["filter.bands.0.high"], first["filter.bands.0.high"])
+
+
 def test_a_start_with_smaller_kernels_computes_the_same(tmp_path: Path) -> None:
     torch.manual_seed(3)
     small = Codec(LINEAR)

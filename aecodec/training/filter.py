@@ -57,6 +57,10 @@ class FilterBank(nn.Module):
             assert isinstance(band, Filter)
             yield band
 
+    def learning(self) -> list[Filter]:
+        """The filters that samples go through."""
+        return [band for number, band in enumerate(self) if self.only in (-1, number)]
+
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
         """x (B,3,H,W) in units of 64 levels, quality (B,) -> correction, same units."""
         if self.in_order:
@@ -86,12 +90,13 @@ class FilterBank(nn.Module):
 
         passes: runs a pass for each of its items.
         """
-        for band in self:
+        learning = self.learning()
+        for band in learning:
             band.quantised, band.watching = False, True
             band.seen = [0] * len(band.low)
         for _ in passes:
             pass
-        for band in self:
+        for band in learning:
             band.watching = False
         self.set_quantised(True)
 
@@ -143,6 +148,11 @@ class Filter(nn.Module):
             a = self._at(a + b, point + 2)
             point += 3
         return F.pixel_shuffle(self.last(a), 2)
+
+    def forget_ranges(self) -> None:
+        """Have no 8-bit ranges, until they are watched anew."""
+        self.low.zero_()
+        self.high.zero_()
 
     def sources(self) -> dict[str, int]:
         """The point that each inner convolution reads, by the convolution's name."""
