@@ -4,6 +4,7 @@
 
 Each entry of the JSON file is a set of weights that was exported, with the minutes of two CPU
 cores behind it and its score: the mean over qualities of log2(bpp + lambda * MSE), lower is better.
+Those with a "model" are on a line of their own, which leaves the default's where it was then.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ def main() -> None:
     points = json.loads((DOCS / "training.json").read_text())
     mpl.rcParams["svg.hashsalt"] = "aecodec"  # the same file for the same points
     figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
-    minutes = [p["minutes"] for p in points]
-    axes.plot(minutes, [p["score"] for p in points], marker="o", color="#1f77b4")
+    small = [p for p in points if "model" in p]
+    default = [p for p in points if p not in small]
+    before = [p for p in default if p["minutes"] < small[0]["minutes"]]
+    for line, colour in ((default, "#1f77b4"), ([before[-1], *small], "#ff7f0e")):
+        axes.plot([p["minutes"] for p in line], [p["score"] for p in line], "o-", color=colour)
     for number, p in enumerate(points):  # by turns under the line and over it, to keep apart
         offset, side = ((5, 5), "left") if number % 2 else ((-5, -12), "right")
         axes.annotate(p["what"], (p["minutes"], p["score"]), xytext=offset,
                       textcoords="offset points", ha=side, fontsize=8)  # fmt: skip
-    axes.set_xlim(0, 1.35 * minutes[-1])
+    axes.set_xlim(0, 1.35 * max(p["minutes"] for p in points))
     axes.set(xlabel="minutes of training, two CPU cores", ylabel="validation score, bits")
+    axes.margins(y=0.1)
     axes.grid(alpha=0.3)
     figure.savefig(DOCS / "training.svg", metadata={"Date": None})
 
