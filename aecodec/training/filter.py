@@ -100,6 +100,17 @@ class FilterBank(nn.Module):
             band.watching = False
         self.set_quantised(True)
 
+    def start(self, eight_bits: bool) -> None:
+        """Begin to train, in 8 bits or not; without them weights leave their ranges behind."""
+        if not eight_bits:
+            for band in self.learning():
+                band.forget_ranges()
+        self.set_quantised(eight_bits)
+
+    def lacks_ranges(self) -> bool:
+        """Whether a filter that learns has no 8-bit ranges yet."""
+        return not all(band.high.any() for band in self.learning())
+
     def set_quantised(self, on: bool) -> None:
         """Compute in 8 bits, those bands of which the ranges are known."""
         for band in self:

@@ -103,7 +103,7 @@ def open_run(cfg: TrainConfig, device: torch.device) -> PartRun:
     model = state.model.to(memory_format=torch.channels_last)
     model.set_quantised(True)
     model.hard = model.filter.in_order = True
-    model.filter.set_quantised(cfg.quantised_filter)
+    model.filter.start(cfg.quantised_filter)
     return state
 
 
@@ -112,7 +112,7 @@ def run(cfg: TrainConfig, device: torch.device) -> None:
     state = open_run(cfg, device)
     tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
     crops = DeviceCrops(tiles, device, cfg.seed, cfg.synthetic_share > 0)
-    if cfg.quantised_filter and not any(band.quantised for band in state.model.filter):
+    if cfg.quantised_filter and state.model.filter.lacks_ranges():
         watch(state.model, batches(crops, cfg, 2**31))
     state.train(loss, batches(crops, cfg, state.step))
 

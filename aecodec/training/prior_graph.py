@@ -92,7 +92,7 @@ def convolve(
     """A convolution in 8 bits; with `step`, 1x1 with the step's tensors of a stack of four.
 
     bias: in place of the layer's own.
-    spare: channels of nothing after its own, where kernels are faster at a round number of them.
+    spare: kernels of nothing after its own, where a round number of channels is faster.
     """
     shape = g.store[f"{name}.weight"].shape
     rows = shape[1] if step else shape[0]
@@ -103,8 +103,7 @@ def convolve(
     if step:
         weight, scale, bias = (g.op("Gather", t, step, axis=0) for t in (weight, scale, bias))
     if spare:
-        wide = (spare, *shape[1:]) if kernels else (spare, shape[1], 1, 1)
-        empty = g.constant(np.zeros(wide, np.int8))
+        empty = g.constant(np.zeros((spare, *shape[1:]), np.int8))
         weight = g.op("Concat", weight, empty, axis=0)
         scale = g.op("Concat", scale, g.constant(np.ones(spare, np.float32)), axis=0)
         bias = g.op("Concat", bias, g.constant(np.zeros(spare, np.int32)), axis=0)

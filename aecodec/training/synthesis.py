@@ -112,10 +112,7 @@ def open_run(cfg: TrainConfig, device: torch.device) -> PartRun:
     state.model.filter.only = cfg.filter_band
     # 3x3 convolutions on few channels run twice as fast on CPUs with channels last.
     state.model.filter.to(memory_format=torch.channels_last)
-    if not cfg.quantised_filter:  # ranges of weights that move on without them
-        for band in state.model.filter.learning():
-            band.forget_ranges()
-    state.model.filter.set_quantised(cfg.quantised_filter)
+    state.model.filter.start(cfg.quantised_filter)
     return state
 
 
@@ -124,8 +121,7 @@ def run(cfg: TrainConfig, count: int, device: torch.device) -> None:
     state = open_run(cfg, device)
     tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
     pool = code_pool(state.model, tiles, cfg, count)
-    learning = state.model.filter.learning()
-    if cfg.quantised_filter and not all(band.quantised for band in learning):
+    if cfg.quantised_filter and state.model.filter.lacks_ranges():
         watch(state.model, pool, cfg)
     state.train(distortion, batches(pool, cfg, state.step))
 
