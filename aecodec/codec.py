@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,7 +26,7 @@ from aecodec.effort import DRAFT, Level
 from aecodec.effort import level as effort_level
 from aecodec.errors import AecError, FormatError, LimitError, SymbolError
 from aecodec.model import Model, open_model
-from aecodec.paint import TILE, Pixels, each, paint, painted_rows
+from aecodec.paint import TILE, Pixels, each, paint, painted_rows, painters
 from aecodec.picture import Picture
 from aecodec.search import choose
 from aecodec.tile import LATENT, decode_tile, write_tile
@@ -71,7 +72,7 @@ class Encoder:
     picture is very large. Raises AecError for choices that are not there, LimitError, ModelError.
 
     The bytes do not depend on the number of threads, nor on anything but picture, settings,
-    model and release, except at levels with a gradient search or when a limit of time cuts in.
+    model and release on one kind of processor, unless a limit of time cuts in.
     """
 
     def __init__(
@@ -177,11 +178,12 @@ class Encoder:
         # A search takes all threads by itself, and much memory.
         workers = 1 if header.tile_count == 1 or level.passes else self._threads
         watch = Watch(header.tile_count, workers, self._time_limit, self._report)
+        turn = threading.BoundedSemaphore(painters(workers))
 
         def encode_box(box: Box) -> tuple[Tile, Float | None, bytes]:
             with watch.tile() as clock:
                 window = self._window(header, box)
-                coded = choose(model, window, header.quality, grey, level, clock)
+                coded = choose(model, window, header.quality, grey, level, clock, turn)
             tile = write_tile(model, coded, header.quality)
             digest = _digest(coded.y_hat) if self._verifiable else b""
             return tile, coded.y_hat if self._keep else None, digest

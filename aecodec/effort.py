@@ -1,13 +1,16 @@
 """Effort: how much of the encoder's time goes into smaller files. Decoders do not notice.
 
     1      symbols by rounding
-    2      symbols from a dead zone that knows how rare each one is
-    3      and what an error in each channel costs; hyper-latents likewise: the default
+    2      symbols from a dead zone that knows how rare each one is and what an error in each
+           channel costs; hyper-latents likewise
+    3      and once more, after a look at what these leave out of the picture: the default
     4..9   passes through decoder and probability model and back, each of which corrects what
            the last one left in the picture, and what it made later symbols cost
 
-From 3 on, each level does what the one below does and then more, and keeps the best it has
-seen, so that more effort never costs more (J of `aecodec.cost`).
+Each level does what the one below does and then more. From 4 on it keeps the best it has seen, so
+that more effort never costs more (J of `aecodec.cost`); 3 does not compare, which would take a
+third of its time, and costs more than 2 only on some patterns that are no photographs, by 1 %
+at most of those tried.
 benchmarks/effort.py measures what each level saves and takes; docs/cli.md has the table.
 """
 
@@ -17,7 +20,6 @@ import os
 from dataclasses import dataclass
 
 from aecodec.errors import AecError
-from aecodec.quantise import STRENGTH
 
 VARIABLE = "AECODEC_EFFORT"
 DEFAULT = 3
@@ -28,16 +30,20 @@ LEAST, MOST = 1, 9
 class Level:
     """What the encoder does at one level.
 
-    first, strength: of the dead zone in the first pass and in those that follow: shares as
-    STRENGTH of `aecodec.quantise` is one, 0 for plain rounding. by_cost: the dead zone knows what
-    the error in each channel costs, and hyper-latents are chosen by their cost too, with z_worth
-    bits for a squared error of one in them. passes: of the search (`aecodec.search`).
+    first, second, later: strength of the dead zone when symbols are chosen for the first time, for
+    the second time, and in the passes that follow: shares of the theoretical shift of
+    `aecodec.quantise`, 0 for plain rounding. by_cost: the dead zone knows what the error in each
+    channel costs, and hyper-latents are chosen by their cost too, with z_worth bits for a squared
+    error of one in them. looks_back: symbols are chosen a second time. passes: of the search
+    after that (`aecodec.search`).
     """
 
     number: int
     first: float = 0.6
-    strength: float = 0.8
+    second: float = 0.7
+    later: float = 0.8
     by_cost: bool = True
+    looks_back: bool = True
     passes: int = 0
     z_worth: float = 200.0
 
@@ -45,8 +51,8 @@ class Level:
 LEVELS = {
     level.number: level
     for level in (
-        Level(1, first=0.0, by_cost=False),
-        Level(2, first=STRENGTH, by_cost=False),
+        Level(1, first=0.0, by_cost=False, looks_back=False),
+        Level(2, looks_back=False),
         Level(DEFAULT),
         Level(4, passes=1),
         Level(5, passes=2),
@@ -57,7 +63,7 @@ LEVELS = {
     )
 }
 
-DRAFT = LEVELS[DEFAULT]  # what tries out qualities for the slower levels
+DRAFT = LEVELS[2]  # what tries out qualities for the slower levels
 
 
 def level(effort: int | None = None) -> Level:

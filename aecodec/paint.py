@@ -34,6 +34,14 @@ def each(
         yield from pool.map(function, items)
 
 
+def painters(workers: int) -> int:
+    """How many of so many threads may run a synthesis at once.
+
+    One uses all cores itself and takes a quarter of a gigabyte; coding does neither.
+    """
+    return -(-workers // 4)
+
+
 def paint(model: Model, header: Header, latents: Callable[[int], Float], threads: int) -> Pixels:
     """The pixels (H,W) or (H,W,3) of y_hat (M,h,w) of every tile; see `painted_rows`."""
     shape = (header.height, header.width)
@@ -56,9 +64,6 @@ def painted_rows(
     # Tiles larger than our own come from strangers: memory must not grow with the cores.
     workers = max(1, min(threads, threads * TILE * TILE // ((right - left) * (bottom - top))))
 
-    # A synthesis uses all cores itself and takes a quarter of a gigabyte; decoding neither.
-    painters = -(-workers // 4)
-
     def row(index: int) -> list[Float]:
         part = range(index * header.columns, (index + 1) * header.columns)
         return list(each(latents, part, parallel, workers)) if index < header.rows else []
@@ -78,7 +83,7 @@ def painted_rows(
             part = x_hat[first : first + len(pixels), start : start + right - left]
             pixels[:, left:right] = grey_levels(part) if grey else part
 
-        for _ in each(fill, range(header.columns), parallel, painters):
+        for _ in each(fill, range(header.columns), parallel, painters(workers)):
             pass
         yield pixels
         above, here = [tile[:, -margin:].copy() for tile in here], rows[2]

@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 Float = npt.NDArray[np.float32]
 
-# Share of the theoretical shift that is taken, unless more effort is asked for. Later symbols are
-# predicted from earlier ones, which the formula leaves out; chosen on the validation set.
+# Share of the theoretical shift that is taken where nothing else is known (in training; encoders:
+# `aecodec.effort`). Later symbols are predicted from earlier ones, which the formula leaves out;
+# chosen on the validation set.
 STRENGTH = 0.5
 STEP_WORTH = 26 / 3  # bits that one squared step is worth by the formula
 DEEPEST = 16  # symbols from here on are simply rounded: their tables are nearly flat

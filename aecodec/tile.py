@@ -103,7 +103,7 @@ def write_tile(model: Model, coded: Coded, quality: int) -> Tile:
 
 
 def encode_tile(model: Model, u: Float, quality: int, grey: bool) -> Tile:
-    """Code one tile's latent u (M,h,w) by the dead zone alone (level 2 of effort)."""
+    """Code one tile's latent u (M,h,w) by the dead zone alone, by one strength for all channels."""
     plan = Plan(u, hyper_latents(model, u, quality), STRENGTH)
     return write_tile(model, code_tile(model, plan, quality, grey), quality)
 

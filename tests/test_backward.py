@@ -61,7 +61,8 @@ def window(model: Model) -> Window:
 
 @pytest.fixture(scope="module")
 def coded(model: Model, window: Window) -> Coded:
-    return search.choose(model, window, QUALITY, False, LEVELS[3], Clock())
+    # Where an activation lies on a kink, both slopes of it are right: not so with these symbols.
+    return search.choose(model, window, QUALITY, False, LEVELS[2], Clock())
 
 
 def assert_close(found: Any, expected: torch.Tensor, within: float = 1e-5) -> None:
