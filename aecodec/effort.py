@@ -30,17 +30,15 @@ LEAST, MOST = 1, 9
 class Level:
     """What the encoder does at one level.
 
-    first, second, later: strength of the dead zone when symbols are chosen for the first time, for
-    the second time, and in the passes that follow: shares of the theoretical shift of
-    `aecodec.quantise`, 0 for plain rounding. by_cost: the dead zone knows what the error in each
-    channel costs, and hyper-latents are chosen by their cost too, with z_worth bits for a squared
-    error of one in them. looks_back: symbols are chosen a second time. passes: of the search
-    after that (`aecodec.search`).
+    by_cost: the dead zone knows what the error in each channel costs, and hyper-latents are chosen
+    by their cost too, with z_worth bits for a squared error of one in them. looks_back: symbols are
+    chosen a second time. passes: of the search after that (`aecodec.search`). first, later:
+    strength of the dead zone where symbols are chosen once, and in the passes: shares of the
+    theoretical shift of `aecodec.quantise`, 0 for plain rounding.
     """
 
     number: int
     first: float = 0.6
-    second: float = 0.7
     later: float = 0.8
     by_cost: bool = True
     looks_back: bool = True

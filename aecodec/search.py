@@ -38,6 +38,9 @@ Pixels = npt.NDArray[np.uint8]
 
 # The same for the first pass, which goes to where the analysis points; rounding undoes some of it.
 FIRST_PULL = 1.15
+# Strength of the dead zone in it, from quality 0 to the one given (hundredths) and beyond, and how
+# much more of it there is in the second choice of symbols; chosen on the validation set.
+FIRST_STRENGTH, FULL_AT, SECOND = (0.4, 0.7), 6000, 0.1
 # Share of the way to where the gradient points that is taken: less and less, for symbols chosen
 # anew in the whole tile at once overshoot together.
 PULL, PULL_PASSES, PULL_POWER = 0.8, 6, 0.6
@@ -96,6 +99,8 @@ class _Search:
         self._foresight = Foresight(cost) if level.passes else None
         self._seen: Slopes | None = None
         self._least, self._passes, self._strength = float("inf"), 0, level.first
+        if level.looks_back:
+            self._strength = float(np.interp(cost.quality, (0, FULL_AT), FIRST_STRENGTH))
         self.best: Coded  # of the passes so far
         self.stale = 0  # passes since then
 
@@ -113,7 +118,7 @@ class _Search:
             self._compare(coded, decoded)
         better = coded.y_hat / cost.natural_per_u + cost.lacking(window, decoded)
         self._target = self._target + FIRST_PULL * (better - self._target)
-        self._strength = self._level.second
+        self._strength += SECOND
 
     def look(self, last: bool) -> None:
         """One pass: symbols, their cost, and unless it is the last one a better target."""
