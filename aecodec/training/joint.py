@@ -25,8 +25,9 @@ from aecodec.training.data import open_tiles
 from aecodec.training.loss import rate_distortion
 from aecodec.training.model import Codec
 from aecodec.training.part import PartRun, part_arguments, part_options
+from aecodec.training.pool import MARGIN
 from aecodec.training.precision import half_pays
-from aecodec.training.synthesis import MARGIN, WATCHED
+from aecodec.training.synthesis import WATCHED
 
 FIXED = (
     "g_a.", "g_s.", "q_a8.", "q_a16.", "q_s16.", "q_s8.", "linear_", "log_gain.", "log_inverse.",

@@ -1,6 +1,6 @@
 """Train the synthesis alone: `python -m aecodec.training.synthesis --config FILE`.
 
-The latents of a pool of crops are coded once, as the released encoder codes them, and the
+The latents of a pool of crops are coded once (`aecodec.training.pool`), and the
 synthesis (linear path, g_s and filter) learns to restore the crops from them. Nothing else
 is run, so a step takes a fraction of a full one; with `linear_lr = 0` the filter learns alone
 and the pool holds pictures of the linear path, which takes half of what is left. The run
@@ -12,63 +12,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import torch
 from torch import Tensor
 
 from aecodec.training.config import TrainConfig
-from aecodec.training.data import Pixels, open_tiles
+from aecodec.training.data import open_tiles
 from aecodec.training.model import Codec
-from aecodec.training.part import PartRun, batches, crops, part_arguments, part_options
+from aecodec.training.part import PartRun, batches, part_arguments, part_options
+from aecodec.training.pool import Pool, code_pool, filter_alone
 from aecodec.training.precision import half_pays
 
 WATCHED = 40  # batches
 PARTS = ("linear_s", "linear_bias", "g_s.", "q_s8.", "q_s16.", "filter.")
-MARGIN = 8.0  # of quality, beyond its ends, that a band's filter learns too
-
-
-class Pool(NamedTuple):
-    """Coded crops: what the synthesis starts from, x (N,3,H,W) uint8, quality (N,).
-
-    source is y_hat (N,M,h,w) in natural units, or (N,3,H,W) as the linear path restores it;
-    both float16.
-    """
-
-    source: Tensor
-    x: Tensor
-    quality: Tensor
-
-
-@torch.no_grad()
-def code_pool(model: Codec, tiles: Pixels, cfg: TrainConfig, count: int) -> Pool:
-    """`count` crops at qualities spread evenly, coded by `model` with real symbols."""
-    model.eval()
-    model.hard, device = True, model.s.device
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    for x, quality, grey in crops(tiles, cfg, [cfg.seed, 4], count, quality_ends(cfg)):
-        with torch.autocast(device.type, torch.bfloat16, enabled=half_pays(device)):
-            source = model.coded_latent(x.to(device), quality.to(device), grey.to(device))
-        if filter_alone(model):
-            source = model.linear_synthesis(source).contiguous(memory_format=torch.channels_last)
-        x = x.contiguous(memory_format=torch.channels_last)
-        parts.append((source.half().cpu(), x.to(torch.uint8), quality))
-    return Pool(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-
-def quality_ends(cfg: TrainConfig) -> tuple[float, float]:
-    """Least and greatest quality to learn from: all, or the band's and a little more."""
-    if cfg.filter_band < 0:
-        return 0.0, 100.0
-    width = 100.0 / cfg.model.filter_bands
-    low = cfg.filter_band * width
-    return max(0.0, low - MARGIN), min(100.0, low + width + MARGIN)
-
-
-def filter_alone(model: Codec) -> bool:
-    """Whether nothing before the filter learns."""
-    return model.g_s is None and not model.linear_s.requires_grad
 
 
 def _in_band(name: str, band: int) -> bool:
@@ -116,11 +74,11 @@ def open_run(cfg: TrainConfig, device: torch.device) -> PartRun:
     return state
 
 
-def run(cfg: TrainConfig, count: int, device: torch.device) -> None:
-    """Train until the last step or the time limit."""
+def run(cfg: TrainConfig, count: int, device: torch.device, encoder: str = "") -> None:
+    """Train until the last step or the time limit; encoder: see `aecodec.training.pool`."""
     state = open_run(cfg, device)
     tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
-    pool = code_pool(state.model, tiles, cfg, count)
+    pool = code_pool(state.model, tiles, cfg, count, encoder)
     if cfg.quantised_filter and state.model.filter.lacks_ranges():
         watch(state.model, pool, cfg)
     state.train(distortion, batches(pool, cfg, state.step))
@@ -129,9 +87,10 @@ def run(cfg: TrainConfig, count: int, device: torch.device) -> None:
 @click.command()
 @part_options
 @click.option("--band", type=int, help="Train the filter of this band of quality alone.")
-def main(band: int | None, **options: Any) -> None:
+@click.option("--encoder", default="", help="Released weights that code the crops.")
+def main(band: int | None, encoder: str, **options: Any) -> None:
     """Train linear path, g_s and filter on coded latents."""
-    run(*part_arguments(**options, filter_band=band))
+    run(*part_arguments(**options, filter_band=band), encoder=encoder)
 
 
 if __name__ == "__main__":
