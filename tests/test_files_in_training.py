@@ -1,0 +1,95 @@
+"""What training takes from whole files: the latents that filters learn on, and the score."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+from click.testing import CliRunner
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("compressai")
+pytest.importorskip("lightning")
+pytest.importorskip("onnx")
+
+from aecodec import codec, features, picture, weights  # noqa: E402
+from aecodec.model import open_model  # noqa: E402
+from aecodec.training import judge, pool, train  # noqa: E402
+from aecodec.training.config import Config, TrainConfig  # noqa: E402
+from aecodec.training.model import Codec  # noqa: E402
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with Image.open(DATA / "crop.png") as image:
+        image.convert("RGB").resize((128, 64)).save(folder / "a.png")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+@pytest.mark.parametrize(("grey", "mode"), [(False, "RGB"), (True, "L")])
+def test_filters_learn_on_what_a_file_holds(grey: bool, mode: str) -> None:
+    source = synthetic.picture(mode, 128, 64)
+    x = torch.from_numpy(np.atleast_3d(source.pixels)).permute(2, 0, 1).expand(3, -1, -1)
+    found = pool.encoded(open_model(threads=1), x.float(), 41.237, grey)
+    data = codec.encode_picture(source, 41.24, threads=1)
+    assert np.array_equal(found.numpy(), features.read_latents(data))
+
+
+def test_a_pool_coded_by_released_weights() -> None:
+    """Has the same crops as one coded by the network itself, in other symbols."""
+    model = open_model(threads=1)
+    shape = Config(**model.weights.manifest["config"])
+    cfg = TrainConfig(batch=2, crop=64, deadzone=0.5, model=shape)
+    network = Codec(cfg.model)
+    tiles = np.random.default_rng(1).integers(0, 256, (2, 512, 512, 3), np.uint8)
+    own, other = (pool.code_pool(network, tiles, cfg, 3, name) for name in ("", "default"))
+    assert own.source.shape == other.source.shape == (4, cfg.model.M, 4, 4)
+    assert torch.equal(own.x, other.x)
+    assert torch.equal(own.quality, other.quality)
+    assert not torch.equal(own.source, other.source)
+
+
+def test_the_score_is_of_whole_files(pictures: Path) -> None:
+    opened = weights.open_weights(weights.id_of())
+    path = pictures / "a.png"
+    rough, fine = (judge.judge([path], opened, level) for level in (1, 5))
+    assert fine["score"] < rough["score"]
+    source = picture.load(path)
+    data = codec.encode_picture(source, 60, effort=5)
+    assert fine["points"][3][:2] == (60.0, 8 * len(data) / (128 * 64))
+    psnr = [p for _, _, p in fine["points"]]
+    assert psnr == sorted(psnr)
+    cfg, costs = Config(**opened.manifest["config"]), []
+    for quality, bpp, db in fine["points"]:
+        weight = math.exp(cfg.log_lambda(torch.tensor(quality)).item())
+        costs.append(math.log2(bpp + weight * 255**2 / 10 ** (db / 10)))
+    assert fine["score"] == pytest.approx(sum(costs) / len(costs))
+    assert judge.QUALITIES == train.VALID_QUALITIES  # its scores compare with those of training
+
+
+def test_the_manifest_keeps_the_result(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = weights.id_of()
+    shutil.copytree(weights.available()[name], tmp_path / "weights" / name)
+    monkeypatch.setenv("AECODEC_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr(weights, "_open", {})
+    run = CliRunner().invoke
+    assert run(judge.main, [str(pictures), "--effort", "2", "--write"]).exit_code == 2
+    done = run(judge.main, [str(pictures), "--write"])
+    assert done.exit_code == 0, done.output
+    manifest = json.loads((tmp_path / "weights" / name / weights.MANIFEST).read_text())
+    assert manifest["training"]["files"] == json.loads(done.output)
+    assert manifest["training"]["files"]["pictures"] == 1
+    weights.open_weights(name)  # still verifies
