@@ -36,14 +36,14 @@ Float = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 Pixels = npt.NDArray[np.uint8]
 
-# The same for the first pass, which goes to where the analysis points; rounding undoes some of it.
-FIRST_PULL = 1.15
-# Strength of the dead zone in it, from quality 0 to the one given (hundredths) and beyond, and how
-# much more of it there is in the second choice of symbols; chosen on the validation set.
-FIRST_STRENGTH, FULL_AT, SECOND = (0.4, 0.7), 6000, 0.1
 # Share of the way to where the gradient points that is taken: less and less, for symbols chosen
 # anew in the whole tile at once overshoot together.
 PULL, PULL_PASSES, PULL_POWER = 0.8, 6, 0.6
+# In the first pass it is the way to where the analysis points, and more: rounding undoes some of it.
+FIRST_PULL = 1.15
+# Strength of the dead zone before that pass, from quality 0 to the one given (hundredths) and
+# beyond, and how much more of it there is after it; chosen on the validation set.
+FIRST_STRENGTH, FULL_AT, SECOND = (0.4, 0.7), 6000, 0.1
 # Share of what symbols make later ones cost that is believed, from pass to pass, and how much the
 # last pass counts in it: these slopes are those of one choice of symbols, and change with it.
 FORESIGHT, FORESIGHT_GROWTH, NEWEST = 0.5, 0.125, 0.5
