@@ -39,7 +39,7 @@ Pixels = npt.NDArray[np.uint8]
 # Share of the way to where the gradient points that is taken: less and less, for symbols chosen
 # anew in the whole tile at once overshoot together.
 PULL, PULL_PASSES, PULL_POWER = 0.8, 6, 0.6
-# In the first pass it is the way to where the analysis points, and more: rounding undoes some of it.
+# In the first pass it is the way to where the analysis points, and more: rounding undoes some.
 FIRST_PULL = 1.15
 # Strength of the dead zone before that pass, from quality 0 to the one given (hundredths) and
 # beyond, and how much more of it there is after it; chosen on the validation set.
