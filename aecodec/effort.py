@@ -32,13 +32,14 @@ class Level:
 
     by_cost: the dead zone knows what the error in each channel costs, and hyper-latents are chosen
     by their cost too, with z_worth bits for a squared error of one in them. looks_back: symbols are
-    chosen a second time. passes: of the search after that (`aecodec.search`). first, later:
-    strength of the dead zone where symbols are chosen once, and in the passes: shares of the
-    theoretical shift of `aecodec.quantise`, 0 for plain rounding.
+    chosen a second time. passes: of the search after that (`aecodec.search`). first: strength of
+    the dead zone for the first choice at quality 0, and from `aecodec.search.FULL_AT` on, straight
+    in between; later: in the passes. Both are shares of the theoretical shift of
+    `aecodec.quantise`, 0 for plain rounding, chosen on the validation set.
     """
 
     number: int
-    first: float = 0.6
+    first: tuple[float, float] = (0.4, 0.7)
     later: float = 0.8
     by_cost: bool = True
     looks_back: bool = True
@@ -49,8 +50,8 @@ class Level:
 LEVELS = {
     level.number: level
     for level in (
-        Level(1, first=0.0, by_cost=False, looks_back=False),
-        Level(2, looks_back=False),
+        Level(1, first=(0.0, 0.0), by_cost=False, looks_back=False),
+        Level(2, first=(0.6, 0.6), looks_back=False),
         Level(DEFAULT),
         Level(4, passes=1),
         Level(5, passes=2),

@@ -25,14 +25,18 @@ Float = npt.NDArray[np.float32]
 
 
 def latents(
-    image: Image.Image | npt.NDArray[np.uint8], quality: float = 75.0, *, threads: int = 0
+    image: Image.Image | npt.NDArray[np.uint8],
+    quality: float = 75.0,
+    *,
+    threads: int = 0,
+    model: str = "",
 ) -> Float:
     """y_hat (M, h, w) of a PIL image or a uint8 array (HxW, HxWx1..4), float32.
 
     Exactly `read_latents(encode(image, quality))`: what a decoder of the file would have. Alpha
-    and metadata play no part. quality, threads: as for `encode`. Raises AecError.
+    and metadata play no part. quality, threads, model: as for `encode`. Raises AecError.
     """
-    data = api.encode(image, quality, metadata="none", threads=threads)
+    data = api.encode(image, quality, metadata="none", threads=threads, model=model)
     return read_latents(data, max_pixels=container.MAX_SIDE**2, threads=threads)
 
 

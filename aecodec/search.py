@@ -41,9 +41,9 @@ Pixels = npt.NDArray[np.uint8]
 PULL, PULL_PASSES, PULL_POWER = 0.8, 6, 0.6
 # In the first pass it is the way to where the analysis points, and more: rounding undoes some.
 FIRST_PULL = 1.15
-# Strength of the dead zone before that pass, from quality 0 to the one given (hundredths) and
-# beyond, and how much more of it there is after it; chosen on the validation set.
-FIRST_STRENGTH, FULL_AT, SECOND = (0.4, 0.7), 6000, 0.1
+# Quality (hundredths) from which the first dead zone has its second strength, and how much more of
+# it there is after that pass; chosen on the validation set.
+FULL_AT, SECOND = 6000, 0.1
 # Share of what symbols make later ones cost that is believed, from pass to pass, and how much the
 # last pass counts in it: these slopes are those of one choice of symbols, and change with it.
 FORESIGHT, FORESIGHT_GROWTH, NEWEST = 0.5, 0.125, 0.5
@@ -66,7 +66,7 @@ def choose(
     """
     if not level.by_cost:
         u = window.inner
-        plan = Plan(u, hyper_latents(model, u, quality), level.first)
+        plan = Plan(u, hyper_latents(model, u, quality), _strength(level, quality))
         return code_tile(model, plan, quality, grey)
     search = _Search(Cost(model, quality, grey), window, level)
     if not level.looks_back:
@@ -98,9 +98,8 @@ class _Search:
         self._z_target = self._z.astype(np.float32)
         self._foresight = Foresight(cost) if level.passes else None
         self._seen: Slopes | None = None
-        self._least, self._passes, self._strength = float("inf"), 0, level.first
-        if level.looks_back:
-            self._strength = float(np.interp(cost.quality, (0, FULL_AT), FIRST_STRENGTH))
+        self._least, self._passes = float("inf"), 0
+        self._strength = _strength(level, cost.quality)
         self.best: Coded  # of the passes so far
         self.stale = 0  # passes since then
 
@@ -166,6 +165,11 @@ class _Search:
         self._seen = found
         share = min(1.0, FORESIGHT + FORESIGHT_GROWTH * self._passes)
         return Slopes(share * found.y, share * found.z)
+
+
+def _strength(level: Level, quality: int) -> float:
+    """That of the dead zone for the first choice of symbols."""
+    return float(np.interp(quality, (0, FULL_AT), level.first))
 
 
 def rounded_z(model: Model, z: Float, quality: int, worth: float) -> Int32:

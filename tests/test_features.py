@@ -38,6 +38,9 @@ def test_latents_of_a_picture_are_those_of_its_file(mode: str) -> None:
     y_hat = aecodec.latents(image, 40)
     assert np.array_equal(y_hat, aecodec.read_latents(aecodec.encode(image, 40)))
     assert not np.array_equal(y_hat, aecodec.latents(image, 80))
+    small = aecodec.latents(image, 40, model="small")
+    assert np.array_equal(small, aecodec.read_latents(aecodec.encode(image, 40, model="small")))
+    assert not np.array_equal(y_hat, small)
 
 
 @pytest.mark.parametrize("tile", [0, 128])

@@ -16,13 +16,14 @@ from typing import Any
 
 import click
 import numpy as np
+import torch
 
 from aecodec import codec, effort, picture
-from aecodec.distortion import squared_error
+from aecodec.distortion import decibels, squared_error
+from aecodec.training.config import Config
+from aecodec.training.data import SUFFIXES
+from aecodec.training.train import VALID_QUALITIES
 from aecodec.weights import MANIFEST, Weights, id_of, open_weights
-
-QUALITIES = (0.0, 20.0, 40.0, 60.0, 80.0, 100.0)
-SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 
 
 def judge(paths: list[Path], weights: Weights, level: int | None = None) -> dict[str, Any]:
@@ -31,24 +32,24 @@ def judge(paths: list[Path], weights: Weights, level: int | None = None) -> dict
     The score is that of `aecodec.training.train.validate`, the mean over qualities of
     log2(bpp + lambda * MSE): lower is better. level: of effort, None for the default.
     """
-    config, points, score = weights.manifest["config"], [], 0.0
-    low, high = math.log(config["lambda_min"]), math.log(config["lambda_max"])
-    for quality in QUALITIES:
+    cfg, points, score = Config(**weights.manifest["config"]), [], 0.0
+    for quality in VALID_QUALITIES:
         rows = [file(path, quality, weights.id.hex(), level) for path in paths]
-        bpp, mse = np.array(rows).T
-        points.append((quality, float(bpp.mean()), float(np.mean(10 * np.log10(255**2 / mse)))))
-        weight = math.exp(low + (high - low) * quality / 100)
-        score += math.log2(float(np.mean(bpp + weight * mse))) / len(QUALITIES)
+        bpp, mse, db = np.array(rows).T
+        points.append((quality, float(bpp.mean()), float(db.mean())))
+        weight = math.exp(cfg.log_lambda(torch.tensor(quality, dtype=torch.float64)).item())
+        score += math.log2(float(np.mean(bpp + weight * mse))) / len(VALID_QUALITIES)
     return {"score": score, "points": points, "pictures": len(paths)}
 
 
-def file(path: Path, quality: float, model: str, level: int | None) -> tuple[float, float]:
-    """Bits per pixel and squared error per sample of the file of one picture."""
+def file(path: Path, quality: float, model: str, level: int | None) -> tuple[float, float, float]:
+    """Bits per pixel, squared error per sample, and PSNR in dB of the file of one picture."""
     source = picture.load(path)
     data = codec.encode_picture(source, quality, metadata="none", effort=level, model=model)
-    back = codec.decode_file(data)
-    error = squared_error(source.pixels, back.pixels) / source.pixels.size
-    return 8 * len(data) / (source.width * source.height), float(error)
+    squares = squared_error(source.pixels, codec.decode_file(data).pixels)
+    samples = source.pixels.size
+    bpp = 8 * len(data) / (source.width * source.height)
+    return bpp, squares / samples, decibels(squares, samples)
 
 
 @click.command()

@@ -9,21 +9,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from aecodec import effort
-from aecodec.model import Model, open_model
-from aecodec.search import choose
-from aecodec.tile import LATENT
+from aecodec.features import latents
 from aecodec.training.config import TrainConfig
 from aecodec.training.data import Pixels
 from aecodec.training.model import Codec
 from aecodec.training.part import crops
 from aecodec.training.precision import half_pays
-from aecodec.watch import Clock
-from aecodec.weights import id_of
-from aecodec.window import Window
 
 MARGIN = 8.0  # of quality, beyond its ends, that a band's filter learns too
 
@@ -48,13 +43,12 @@ def code_pool(model: Codec, tiles: Pixels, cfg: TrainConfig, count: int, encoder
     """
     model.eval()
     model.hard, device = True, model.s.device
-    released = open_model(id_of(encoder), torch.get_num_threads()) if encoder else None
     made: list[Tensor] = []  # filled row by row: parts and their whole would be held twice
     start = 0
     for x, quality, grey in crops(tiles, cfg, [cfg.seed, 4], count, quality_ends(cfg)):
-        if released:
+        if encoder:
             rows = zip(x, quality.tolist(), grey.tolist(), strict=True)
-            source = torch.stack([encoded(released, *row) for row in rows]).to(device)
+            source = torch.stack([encoded(encoder, *row) for row in rows]).to(device)
         else:
             with torch.autocast(device.type, torch.bfloat16, enabled=half_pays(device)):
                 source = model.coded_latent(x.to(device), quality.to(device), grey.to(device))
@@ -76,15 +70,13 @@ def _rows(count: int, like: Tensor) -> Tensor:
     return torch.empty((count, *like.shape[1:]), dtype=like.dtype, memory_format=layout)
 
 
-def encoded(model: Model, x: Tensor, quality: float, grey: bool) -> Tensor:
-    """y_hat (M,h,w) in natural units of x (3,H,W) 0..255, as it is sent at the default effort."""
+def encoded(model: str, x: Tensor, quality: float, grey: bool) -> Tensor:
+    """y_hat (M,h,w) in natural units of x (3,H,W) 0..255, as a file of a released model has it."""
     pixels = x.permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
-    height, width = pixels.shape[:2]
-    at = round(quality * 100)
-    whole = slice(0, height // LATENT), slice(0, width // LATENT)
-    window = Window(pixels, model.networks.analysis(pixels, at), *whole, height, width)
-    level = effort.LEVELS[effort.DEFAULT]
-    return torch.from_numpy(choose(model, window, at, grey, level, Clock()).y_hat)
+    if grey:
+        pixels = np.ascontiguousarray(pixels[..., 0])
+    threads = torch.get_num_threads()
+    return torch.from_numpy(latents(pixels, quality, threads=threads, model=model))
 
 
 def quality_ends(cfg: TrainConfig) -> tuple[float, float]:
