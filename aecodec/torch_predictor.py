@@ -58,7 +58,7 @@ class TorchPredictor:
         return u
 
     def _network(self, a: Tensor, offset: Tensor, layers: int, blocks: int) -> Tensor:
-        """The convolutions, on parts (1,12,H/2,W/2)."""
+        """The convolutions, on parts (1,4C,H/2,W/2)."""
         a = self._layer(self._to(a / PICTURE_UNITS, 0), "first", 0, 1, offset)
         at = 1
         for i in range(layers):
@@ -110,7 +110,7 @@ class TorchPredictor:
 def lapped(
     torch: Any, x: Tensor, matrix: Tensor, after: Callable[[Tensor], Tensor] = lambda v: v
 ) -> Tensor:
-    """Multiply the 16 samples astride every block edge of (1,3,H,W), along rows, then columns.
+    """Multiply the 16 samples astride every block edge of (1,C,H,W), along rows, then columns.
 
     after: what is then done with the products of either.
     """
@@ -123,12 +123,12 @@ def lapped(
 
 
 def parts_of(torch: Any, x: Tensor, side: int) -> Tensor:
-    """(1,3,H,W) -> (1,3 side^2,H/side,W/side): the positions of cells, each with its colours."""
+    """(1,C,H,W) -> (1,C side^2,H/side,W/side): the positions of cells, each with its colours."""
     parts = torch.pixel_unshuffle(x, side)
-    return parts.unflatten(1, (3, side**2)).transpose(1, 2).flatten(1, 2)
+    return parts.unflatten(1, (-1, side**2)).transpose(1, 2).flatten(1, 2)
 
 
 def whole_of(torch: Any, parts: Tensor, side: int) -> Tensor:
     """The inverse of `parts_of`."""
-    parts = parts.unflatten(1, (side**2, 3)).transpose(1, 2).flatten(1, 2)
+    parts = parts.unflatten(1, (side**2, -1)).transpose(1, 2).flatten(1, 2)
     return torch.pixel_shuffle(parts, side)

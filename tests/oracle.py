@@ -186,22 +186,22 @@ def lapped(x: Int64, matrix: Int64) -> Int64:
 
 
 def unshuffled(x: Int64) -> Int64:
-    """Pixel-shuffle by 16: (768,h,w) -> (3,16h,16w)."""
+    """Pixel-shuffle by 16: (256 C,h,w) -> (C,16h,16w)."""
     h, w = x.shape[1:]
-    return x.reshape(3, 16, 16, h, w).transpose(0, 3, 1, 4, 2).reshape(3, 16 * h, 16 * w)
+    return x.reshape(-1, 16, 16, h, w).transpose(0, 3, 1, 4, 2).reshape(-1, 16 * h, 16 * w)
 
 
 def parts(x: Int64, side: int) -> Int64:
-    """(3,H,W) -> (3 side^2,H/side,W/side): position by position, each with its colours."""
+    """(C,H,W) -> (C side^2,H/side,W/side): position by position, each with its colours."""
     h, w = x.shape[1] // side, x.shape[2] // side
-    split = x.reshape(3, h, side, w, side).transpose(2, 4, 0, 1, 3)
-    return split.reshape(3 * side * side, h, w)
+    split = x.reshape(-1, h, side, w, side).transpose(2, 4, 0, 1, 3)
+    return split.reshape(-1, h, w)
 
 
 def from_parts(x: Int64) -> Int64:
     """The inverse of `parts` for 2."""
     h, w = x.shape[1:]
-    return x.reshape(2, 2, 3, h, w).transpose(2, 3, 0, 4, 1).reshape(3, 2 * h, 2 * w)
+    return x.reshape(2, 2, -1, h, w).transpose(2, 3, 0, 4, 1).reshape(-1, 2 * h, 2 * w)
 
 
 def shuffle2(x: Int64) -> Int64:

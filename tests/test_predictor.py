@@ -36,11 +36,13 @@ SMALL = dataclasses.replace(
 )
 
 
-@pytest.fixture
-def run(started: tuple[TrainConfig, Path]) -> tuple[TrainConfig, PartRun]:  # noqa: F811
-    cfg = dataclasses.replace(
-        started[0], model=dataclasses.replace(SMALL, F=8), batch=4, steps=60, adam_lr=2e-3
-    )
+@pytest.fixture(params=[3, 1], ids=["colour", "luma"])
+def run(
+    started: tuple[TrainConfig, Path],  # noqa: F811
+    request: pytest.FixtureRequest,
+) -> tuple[TrainConfig, PartRun]:
+    model = dataclasses.replace(SMALL, F=8, predictor_colours=request.param)
+    cfg = dataclasses.replace(started[0], model=model, batch=4, steps=60, adam_lr=2e-3)
     return cfg, predict.open_run(cfg, CPU)
 
 
@@ -175,6 +177,37 @@ def test_files_of_such_a_model_decode(
         encoder = codec.Encoder(picture)
         data = encoder.encode(50)
         assert encoder.verify(data) > 10
+
+
+def test_one_colour_predicts_luma_alone(released: tuple[Codec, Path]) -> None:
+    model, folder = released
+    better = IntegerNetworks(folder).predictor(3, *inputs(3)) - inputs(3)[1]
+    luma = model.grey_mask.numpy().reshape(-1, 4).T > 0  # as means are: quarter by quarter
+    assert model.predictor is not None
+    assert np.any(better[luma])
+    assert np.any(better[~luma]) == (model.predictor.colours == 3)
+
+
+def test_a_smaller_one_starts_from_what_fits(run: tuple[TrainConfig, PartRun]) -> None:
+    """Of three colours, two steps and a block: luma, one step and no block, as for grey ones."""
+    cfg, state = run
+    if cfg.model.predictor_colours == 1:
+        pytest.skip("starts from one of three colours")
+    state.save()
+    less = {"predictor_colours": 1, "predictor_steps": (3,), "predictor_blocks": 0}
+    smaller = dataclasses.replace(
+        cfg, model=dataclasses.replace(cfg.model, **less), out=cfg.out + ".less",
+        start_from=str(Path(cfg.out) / "best.safetensors"),
+    )  # fmt: skip
+    predictor = predict.open_run(smaller, CPU).model.predictor
+    assert predictor is not None
+    assert predictor.steps == (3,)
+    assert state.model.predictor is not None
+    one, three = predictor.net(3), state.model.predictor.net(3)
+    grey, quality = torch.randn(1, 1, 32, 32), torch.tensor([50.0])
+    with torch.no_grad():  # a block that has learned nothing adds nothing
+        whole = three(grey.expand(-1, 3, -1, -1), quality).mean(1, keepdim=True)
+        assert torch.allclose(one(grey, quality), whole, atol=1e-5)
 
 
 def test_the_configuration_in_the_repository_has_a_predictor() -> None:

@@ -39,6 +39,7 @@ class Config:
     prior_blocks: int = 2
     prior_kernel: int = 3  # side of the prior's depthwise convolutions
     predictor_steps: tuple[int, ...] = ()  # coding steps whose means a picture so far corrects
+    predictor_colours: int = 3  # of the picture so far, or 1: their mean, for luma alone
     predictor_width: int = 32  # channels, at half resolution
     predictor_layers: int = 2  # 3x3 convolutions before the residual blocks
     predictor_blocks: int = 3  # of two 3x3 convolutions

@@ -244,6 +244,12 @@ class Codec(nn.Module):
         self.s.copy_(2.0 ** torch.round(torch.log2(std.clamp(4.0, 256.0))))
         self.grey_mask.copy_(grey)
 
+    def follow_linear_path(self) -> None:
+        """Give the predictor, if there is one, the linear path as it is."""
+        if self.predictor is not None:
+            path = self.linear_a, self.linear_s, self.linear_bias
+            self.predictor.follow(*path, self.s, self.grey_mask)
+
     def set_quantised(self, on: bool) -> None:
         """Run the probability path on its integer grid (as exported) instead of floating point."""
         self.quantised = on

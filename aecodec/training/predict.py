@@ -144,8 +144,8 @@ def open_run(cfg: TrainConfig, device: torch.device) -> PartRun:
 
     def prepare(model: Codec) -> None:
         assert model.predictor is not None
+        model.follow_linear_path()
         if not known:
-            model.predictor.follow(model.linear_a, model.linear_s, model.linear_bias, model.s)
             bands = list(model.filter)
             model.predictor.start_from(bands[(len(bands) - 1) // 2])
 

@@ -61,7 +61,7 @@ def offset_rows(predictor: Predictor, quality: Tensor) -> dict[str, Array]:
 
 def _back(predictor: Predictor, net: PredictorNet) -> dict[str, Array]:
     """The linear map back to means of one step, with its gains."""
-    conv = Pointwise(768, len(net.gain))
+    conv = Pointwise(predictor.back.conv.weight.shape[1], len(net.gain))
     with torch.no_grad():
         gain = torch.exp(net.gain)
         conv.weight.copy_(predictor.back.conv.weight * gain[:, None])

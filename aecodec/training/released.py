@@ -63,12 +63,12 @@ def eight_tensors(conv: Convolution, source: Point) -> dict[str, Array]:
 
 
 def by_position(tensor: Array, axis: int, positions: int = 4) -> Array:
-    """Reorder an axis: all positions of each colour -> three colours at each position."""
-    order = np.arange(3 * positions).reshape(3, positions).T.reshape(-1)
+    """Reorder an axis: all positions of each colour -> the colours at each position."""
+    order = np.arange(tensor.shape[axis]).reshape(-1, positions).T.reshape(-1)
     return np.take(tensor, order, axis)
 
 
 def by_colour(tensor: Array, axis: int, positions: int = 4) -> Array:
     """The inverse of `by_position`."""
-    order = np.arange(3 * positions).reshape(positions, 3).T.reshape(-1)
+    order = np.arange(tensor.shape[axis]).reshape(positions, -1).T.reshape(-1)
     return np.take(tensor, order, axis)

@@ -150,8 +150,7 @@ def reopen(folder: Path) -> tuple[Codec, dict[str, Any]]:
     missing = [name for name in missing if not any(part in name for part in NOT_KEPT)]
     if missing or unknown:
         raise ValueError(f"{folder}: does not fit its configuration: {missing + unknown}")
-    if model.predictor is not None:
-        model.predictor.follow(model.linear_a, model.linear_s, model.linear_bias, model.s)
+    model.follow_linear_path()
     return model, manifest
 
 

@@ -14,6 +14,7 @@ from aecodec.training.config import TrainConfig
 from aecodec.training.data import Pixels, sample_batch
 from aecodec.training.eight import choose, points
 from aecodec.training.model import Codec
+from aecodec.training.predictor import smaller
 from aecodec.training.symbols import Tally
 
 WATCHED = 6  # batches from which the prior's 8-bit scales are chosen
@@ -23,8 +24,9 @@ def load_start(model: Codec, path: Path) -> None:
     """Weights to start from; what the model has more of leaves their function as it is.
 
     That is: more blocks of the filter start as identities, more bands of quality with the filter
-    of all, larger kernels with zeros outside, more channels of the filter unheard. Raises
-    ValueError for a file with other parts than the model's.
+    of all, larger kernels with zeros outside, more channels of the filter unheard. A predictor may
+    be larger than the model's, which then takes what fits. Raises ValueError for a file with other
+    parts than the model's.
     """
     state = load_file(path)
     one_for_all = "filter.bands.1.low" not in state and len(model.filter.bands) > 1
@@ -39,6 +41,8 @@ def load_start(model: Codec, path: Path) -> None:
                 state[name.replace(".0.", f".{band}.", 1)] = state[name].clone()
     if wider:
         _widen_filter(model, state)
+    if model.predictor is not None:
+        state = smaller(state, model.cfg)
     for name, p in model.named_parameters():
         if name.endswith(".dw.conv.weight") and name in state:
             margin = (p.shape[-1] - state[name].shape[-1]) // 2
