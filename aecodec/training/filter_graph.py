@@ -12,12 +12,11 @@ from onnx import TensorProto
 
 from aecodec.training.backward import through_layer, through_relu
 from aecodec.training.config import Config
+from aecodec.training.eight_graph import CONTRIB, convolve, last_layer
 from aecodec.training.filter import SLOPE
 
 if TYPE_CHECKING:
     from aecodec.training.graphs import Graph
-
-CONTRIB = "com.microsoft"  # ONNX Runtime's own operators, for 8-bit sums
 
 
 class FilterGraph:
@@ -30,6 +29,7 @@ class FilterGraph:
         self._g, self._cfg, self._name = g, cfg, name
         self._quality = "q_filter"
         self._eight = f"{name}.points" in g.store
+        self._last_eight = f"{name}.last.weight_scale" in g.store
         if self._eight and cfg.filter_slope:
             raise ValueError("the filter in 8 bits needs filter_slope = 0")
         self._first = ""  # before its ReLU
@@ -48,7 +48,7 @@ class FilterGraph:
         self._first = g.conv3(parts, f"{self._name}.first")
         a = g.op("LeakyRelu", self._first, alpha=SLOPE)
         a = self._eight_bits(a) if self._eight else self._floating(g.op("Mul", a, self._quality))
-        return g.conv3(a, f"{self._name}.last")
+        return a if self._last_eight else g.conv3(a, f"{self._name}.last")
 
     def backward(self, slope: str) -> str:
         """What the transposed Jacobian of `forward`, which comes first, makes of `slope`.
@@ -91,26 +91,23 @@ class FilterGraph:
             for scale, zero in g.store[f"{name}.points"]
         ]
 
-        def convolve(a: str, layer: str, source: int, target: int) -> str:
-            weight = (g.raw(f"{layer}.weight"), g.raw(f"{layer}.weight_scale"))
-            self._active[layer] = g.op(
-                "QLinearConv", a, *points[source], *weight, g.constant(zeros), *points[target],
-                g.raw(f"{layer}.bias"), kernel_shape=[3, 3], pads=[1, 1, 1, 1],
-            )  # fmt: skip
-            return self._active[layer]
+        def layer(a: str, own: str, source: int, target: int) -> str:
+            self._active[own] = convolve(g, a, own, points[source], points[target])
+            return self._active[own]
 
-        zeros = np.zeros(cfg.F, np.int8)
         zero_points = g.constant(np.full(cfg.F, g.store[f"{name}.points"][0, 1], np.uint8))
         a = g.op("QuantizeLinear", a, g.op("Div", points[0][0], quality), zero_points, axis=1)
         for i in range(cfg.filter_layers):
-            a = convolve(a, f"{name}.layers.{i}", i, i + 1)
+            a = layer(a, f"{name}.layers.{i}", i, i + 1)
         at = cfg.filter_layers  # the point of a
         for i in range(cfg.filter_blocks):
-            b = convolve(a, f"{name}.blocks.{i}.w1", at, at + 1)
-            b = convolve(b, f"{name}.blocks.{i}.w2", at + 1, at + 2)
+            b = layer(a, f"{name}.blocks.{i}.w1", at, at + 1)
+            b = layer(b, f"{name}.blocks.{i}.w2", at + 1, at + 2)
             a = g.op("QLinearAdd", a, *points[at], b, *points[at + 2], *points[at + 3],
                      domain=CONTRIB)  # fmt: skip
             at += 3
+        if self._last_eight:
+            a, at = last_layer(g, a, f"{name}.last", points[at], points[at + 1]), at + 1
         return g.op("DequantizeLinear", a, *points[at])
 
     def _passed(self, slope: str, layer: str) -> str:

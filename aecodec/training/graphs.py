@@ -17,7 +17,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from aecodec.training.config import Config
-from aecodec.training.filter_graph import CONTRIB, FilterGraph
+from aecodec.training.eight_graph import CONTRIB
+from aecodec.training.filter_graph import FilterGraph
 from aecodec.training.lapped import lapped_matrix
 from aecodec.training.layers import GRID, LIMIT
 from aecodec.training.predictor_graph import predictor

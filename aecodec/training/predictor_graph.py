@@ -10,16 +10,13 @@ from onnx import TensorProto
 
 from aecodec.prior import LAP_BITS, PICTURE_MAX, PICTURE_MIN, PICTURE_UNITS, STEP_PHASES
 from aecodec.training.config import Config
-from aecodec.training.filter_graph import CONTRIB
+from aecodec.training.eight_graph import CONTRIB, Point, convolve, last_layer
 from aecodec.training.layers import GRID
-from aecodec.training.prior_graph import Point, convolve
 
 if TYPE_CHECKING:
     from aecodec.training.graphs import Graph
 
 BLOCK = 16
-PARTS = 4  # 2x2 samples of each colour
-WIDTH = 16  # of the last layer, spare channels included: faster than with 12
 
 
 def predictor(g: Graph, cfg: Config, step: int) -> None:
@@ -66,7 +63,7 @@ def _latent(g: Graph, cfg: Config, step: int, context: str, mean: str) -> str:
 
 def _network(g: Graph, cfg: Config, step: int, parts: str, offset: str) -> str:
     """Parts (1,4C,H/2,W/2) of the picture so far, in 1/8 of a level -> parts of what is missing."""
-    own, channels = f"predictor.{step}", PARTS * cfg.predictor_colours
+    own = f"predictor.{step}"
     scales, zeros = g.store[f"{own}.points"], g.store[f"{own}.zeros"]
     points: list[Point] = [
         (g.constant(np.array(scale, np.float32)), g.constant(np.array(zero, np.uint8)))
@@ -85,8 +82,7 @@ def _network(g: Graph, cfg: Config, step: int, parts: str, offset: str) -> str:
         b = convolve(g, b, f"{own}.blocks.{i}.w2", w1, w2)
         a = g.op("QLinearAdd", a, *points[at], b, *w2, *total, domain=CONTRIB)
         at += 3
-    a = convolve(g, a, f"{own}.last", points[at], points[at + 1], spare=WIDTH - channels)
-    a = g.op("Slice", a, *(g.constant(np.array([i])) for i in (0, channels, 1)))  # axis 1
+    a = last_layer(g, a, f"{own}.last", points[at], points[at + 1])
     unit = g.constant(np.array(scales[at + 1] * PICTURE_UNITS, np.float32))
     return _clip(g, g.op("DequantizeLinear", a, unit, points[at + 1][1]))
 

@@ -10,14 +10,13 @@ from onnx import TensorProto
 from aecodec.eight_bits import BLOCK_POINTS
 from aecodec.prior import STEP_PHASES
 from aecodec.training.config import Config
-from aecodec.training.filter_graph import CONTRIB
+from aecodec.training.eight_graph import CONTRIB, Point, convolve
 from aecodec.training.layers import GRID
 
 if TYPE_CHECKING:
     from aecodec.training.graphs import Graph
 
 POINTS = "prior.points"  # scale of each point, in the order of `aecodec.training.eight.points`
-Point = tuple[str, str]  # names of scale and zero point
 
 
 def prior(g: Graph, cfg: Config) -> None:
@@ -83,31 +82,3 @@ def _block(g: Graph, a: str, name: str, points: list[Point], active: dict[str, s
     active[f"{name}.w3"] = b = convolve(g, a, f"{name}.w3", sum1, w3)
     b = convolve(g, b, f"{name}.w4", w3, w4)
     return g.op("QLinearAdd", a, *sum1, b, *w4, *sum2, domain=CONTRIB)
-
-
-def convolve(
-    g: Graph, a: str, name: str, source: Point, target: Point,
-    step: str = "", bias: str = "", spare: int = 0,
-) -> str:  # fmt: skip
-    """A convolution in 8 bits; with `step`, 1x1 with the step's tensors of a stack of four.
-
-    bias: in place of the layer's own.
-    spare: kernels of nothing after its own, where a round number of channels is faster.
-    """
-    shape = g.store[f"{name}.weight"].shape
-    rows = shape[1] if step else shape[0]
-    kernels = len(shape) == 4
-    side = shape[-1] if kernels else 1
-    weight = g.raw(f"{name}.weight", shape if kernels else (*shape, 1, 1))
-    scale, bias = g.raw(f"{name}.weight_scale"), bias or g.raw(f"{name}.bias")
-    if step:
-        weight, scale, bias = (g.op("Gather", t, step, axis=0) for t in (weight, scale, bias))
-    if spare:
-        empty = g.constant(np.zeros((spare, *shape[1:]), np.int8))
-        weight = g.op("Concat", weight, empty, axis=0)
-        scale = g.op("Concat", scale, g.constant(np.ones(spare, np.float32)), axis=0)
-        bias = g.op("Concat", bias, g.constant(np.zeros(spare, np.int32)), axis=0)
-    zeros = g.constant(np.zeros(rows + spare, np.int8))
-    return g.op("QLinearConv", a, *source, weight, scale, zeros, *target, bias,
-                kernel_shape=[side] * 2, pads=[side // 2] * 4,
-                group=rows if kernels and shape[1] == 1 else 1)  # fmt: skip
