@@ -85,6 +85,9 @@ class OnnxNetworks:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # A plan of memory for each shape keeps a block for each: a third more at 100 megapixels,
+        # and no faster.
+        options.enable_mem_pattern = False
         # Threads spin inside a run (a tenth faster), but leave the cores alone between runs.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if not self._optimise:

@@ -5,10 +5,9 @@ half resolution learn from every position what 16x16 blocks would have to learn 
 
 Its inner convolutions are released in 8 bits: activations 0..255 with a scale and a zero
 point per tensor ("point"), weights -63..63 with a scale per output channel. Seven bits of
-weight keep sums of two products within 16 bits, which some processors add in. The first
-convolution, at picture precision, stays in floating point. The last is in 8 bits with
-`filter_last_eight`: what the filter adds is then in steps of a third of a level or so, a tenth
-of a coding error. A plain ReLU is free in 8 bits: values below the zero point are cut off anyway.
+weight keep sums of two products within 16 bits, which some processors add in. The first and
+the last convolution, at picture precision, stay in floating point. A plain ReLU is free in
+8 bits: values below the zero point are cut off anyway.
 
 The scale of quality is cut into bands of equal width, and each has a filter of its own: noise of
 coarse steps wants other kernels than that of fine ones, and a decoder runs one of them only.
@@ -122,8 +121,7 @@ class Filter(nn.Module):
     """Residual 3x3 convolutions at half resolution on the synthesised picture.
 
     Points, in order: the input of the inner convolutions; the output of every layer; of every
-    block its two convolutions' outputs and the sum; the correction, if the last convolution is in
-    8 bits. They are set by `watch`, and with
+    block its two convolutions' outputs and the sum. They are set by `watch`, and with
     `quantised` values go through them (gradients straight through, none beyond the ends).
     """
 
@@ -140,8 +138,7 @@ class Filter(nn.Module):
         self.last = nn.Conv2d(c, 12, 3, padding=1)
         nn.init.normal_(self.last.weight, std=1e-3)
         nn.init.zeros_(self.last.bias)
-        self.last_eight = cfg.filter_last_eight
-        points = 1 + layers + 3 * blocks + self.last_eight
+        points = 1 + layers + 3 * blocks
         self.register_buffer("low", torch.zeros(points))  # least and greatest value of a point
         self.register_buffer("high", torch.zeros(points))
         self.slope = cfg.filter_slope  # of the inner convolutions' leaky ReLU; 0 for 8 bits
@@ -161,8 +158,6 @@ class Filter(nn.Module):
             b = self._at(self._inner(block.w2, b), point + 1)
             a = self._at(a + b, point + 2)
             point += 3
-        if self.last_eight:
-            return F.pixel_shuffle(self._at(self._inner(self.last, a), point, 0.0), 2)
         return F.pixel_shuffle(self.last(a), 2)
 
     def forget_ranges(self) -> None:
@@ -179,18 +174,18 @@ class Filter(nn.Module):
         for i in range(len(self.blocks)):
             out |= {f"blocks.{i}.w1": point, f"blocks.{i}.w2": point + 1}
             point += 3
-        return out | ({"last": point} if self.last_eight else {})
+        return out
 
     def scales(self) -> tuple[Tensor, Tensor]:
         """Scale and zero point (an integer 0..255) of every point."""
         scale = ((self.high - self.low) / LEVELS).clamp_min(1e-6)
         return scale, torch.round(-self.low / scale).clamp(0, LEVELS)
 
-    def _at(self, a: Tensor, point: int, outliers: float = OUTLIERS) -> Tensor:
+    def _at(self, a: Tensor, point: int) -> Tensor:
         if self.watching:
             sample = a.detach().float().flatten()[:: max(1, a.numel() // 2**18)]
             self.seen[point] += 1  # ends are means over what was seen
-            ends = torch.quantile(sample, sample.new_tensor([outliers, 1 - outliers]))
+            ends = torch.quantile(sample, sample.new_tensor([OUTLIERS, 1 - OUTLIERS]))
             low, high = ends.to(self.low.device)
             self.low[point] += (low.clamp_max(0.0) - self.low[point]) / self.seen[point]
             self.high[point] += (high.clamp_min(0.0) - self.high[point]) / self.seen[point]
