@@ -157,15 +157,14 @@ def test_a_release_can_be_trained_further(trained: Path, exported: Path, tmp_pat
         assert np.array_equal(stored[name], collected[name]), name
 
 
-@pytest.mark.parametrize("last", [False, True])
-def test_an_eight_bit_filter_comes_back_exactly(last: bool) -> None:
+def test_an_eight_bit_filter_comes_back_exactly() -> None:
     torch.manual_seed(3)
-    shape = Config(F=8, filter_layers=1, filter_blocks=2, filter_slope=0.0, filter_last_eight=last)
+    shape = Config(F=8, filter_layers=1, filter_blocks=2, filter_slope=0.0)
     before, after = (Filter(shape) for _ in range(2))
     for p in before.parameters():
         torch.nn.init.normal_(p)
-    before.low.copy_(-torch.rand(8 + last) * 3)
-    before.high.copy_(torch.rand(8 + last) * 5 + 1)
+    before.low.copy_(-torch.rand(8) * 3)
+    before.high.copy_(torch.rand(8) * 5 + 1)
     stored = export.filter_tensors(before)
     assert not np.array_equal(stored["last.weight"], before.last.weight.detach().half().numpy())
     state = reopen.filter_state(stored, after) | {
