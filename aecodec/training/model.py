@@ -331,24 +331,13 @@ class Codec(nn.Module):
         self, y: Tensor, z_hat: Tensor, quality: Tensor, coded: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The four steps: -> y_hat (natural units) and bits per sample; coded (B,M,1,1) 0/1."""
-        log_gain = self.log_gain(quality)
-        s = self.s[None, :, None, None]
-        u_to_step = torch.exp(log_gain) * s
-        index_shift = (log_gain + torch.log(s) - math.log(SCALE_MIN)) / SCALE_STEP
-        common = F.hardtanh(self.h_s(z_hat) + self._grid(self.q_prior(quality)), -LIMIT, TOP)
-        y_scaled = y * torch.exp(log_gain)
-        cell, y_step = cell_planes(y), torch.zeros_like(y)
+        u_to_step, common = self.steps_per_u(quality), self.common(z_hat, quality)
+        y_scaled, y_step = y * torch.exp(self.log_gain(quality)), torch.zeros_like(y)
         parts: list[tuple[Tensor, ...]] = []  # residual, symbol, index, coded of every step
         for step in range(4):
             context = self._grid(F.hardtanh(y_step / u_to_step, -LIMIT, TOP))
-            mean_u, index = self.prior(step, torch.cat([context, cell], 1), common)
-            mean = take(mean_u, step).float()
-            if self.predictor is not None and step in self.predictor.steps:
-                mean = mean + self.predictor(step, context, mean, quality)
-            mean_u, mean = mean, mean * take(u_to_step, step)
-            index = take(index, step).float() + take(index_shift, step)
-            if self.quantised:
-                mean, index = ste_round(mean * MEAN_UNITS) / MEAN_UNITS, ste_round(index)
+            mean_u, index = self.expect(step, context, common, quality)
+            mean, index = self.rounded(mean_u * take(u_to_step, step), index)
             now = take(coded, step)
             r = (take(y_scaled, step) - mean) * now
             if self.watcher is not None:
@@ -364,6 +353,31 @@ class Codec(nn.Module):
             self.tally.add(k, index, now)
         bits = (self._bits(r, k, index) * now).sum((0, 2, 3, 4))
         return y_step * torch.exp(self.log_inverse(quality)), bits
+
+    def steps_per_u(self, quality: Tensor) -> Tensor:
+        """(B,M,1,1): quantisation steps in one unit of u."""
+        return torch.exp(self.log_gain(quality)) * self.s[None, :, None, None]
+
+    def common(self, z_hat: Tensor, quality: Tensor) -> Tensor:
+        """What all coding steps are told (B,W,h,w), from the hyper-latents and the quality."""
+        return F.hardtanh(self.h_s(z_hat) + self._grid(self.q_prior(quality)), -LIMIT, TOP)
+
+    def expect(
+        self, step: int, context: Tensor, common: Tensor, quality: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Means in u and scale indices of a step, as `take` cuts it; context as the prior's."""
+        mean, index = self.prior(step, torch.cat([context, cell_planes(context)], 1), common)
+        mean = take(mean, step).float()
+        if self.predictor is not None and step in self.predictor.steps:
+            mean = mean + self.predictor(step, context, mean, quality)
+        shift = (torch.log(self.steps_per_u(quality)) - math.log(SCALE_MIN)) / SCALE_STEP
+        return mean, take(index, step).float() + take(shift, step)
+
+    def rounded(self, mean: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Means in steps and scale indices on their integer grids, when that is asked for."""
+        if not self.quantised:
+            return mean, index
+        return ste_round(mean * MEAN_UNITS) / MEAN_UNITS, ste_round(index)
 
     def _grid(self, a: Tensor) -> Tensor:
         """Round activations to the integer grid of the exact path, when that is asked for."""
