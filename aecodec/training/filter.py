@@ -26,8 +26,9 @@ from aecodec.training.layers import QualityVectors, per_row, whole_weights
 
 LEVELS = 255
 # Share of an activation's values at each end that its 8 bits cut off. More would cost; fewer
-# make the steps coarse, and a step is what runtimes may differ by (docs/determinism.md).
-OUTLIERS = 1e-4
+# make the steps coarse, and a step is what runtimes may differ by (docs/determinism.md): at low
+# qualities by too much, so the released filter of the lowest band was made with 1e-4.
+OUTLIERS = 1e-5
 LEAST_FACTOR = 0.01  # of a quality on a channel: a positive one commutes with the first ReLU
 SLOPE = 0.1  # of the leaky ReLU after the first convolution
 
