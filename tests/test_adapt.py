@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,9 @@ def test_a_pool_holds_what_the_codec_codes(cfg: TrainConfig) -> None:
 def test_the_last_step_gets_cheaper_and_nothing_else_moves(cfg: TrainConfig) -> None:
     start = adapt.open_run(dataclasses.replace(cfg, out=cfg.out + ".start"), CPU).model
     pool = coded_pool(cfg, start)
+    handler = signal.getsignal(signal.SIGTERM)
     adapt.run(cfg, 16, CPU)
+    assert signal.getsignal(signal.SIGTERM) is handler  # this process can be ended again
     before, after = load_file(cfg.start_from), load_file(Path(cfg.out) / "best.safetensors")
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     own = ("prior.enter.3.", "predictor.nets.3.")

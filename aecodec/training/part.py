@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -164,7 +165,14 @@ class PartRun:
 
     def train(self, loss: Callable[[Codec, Pool], Tensor], pool: Iterator[Pool]) -> None:
         """Train on batches until the last step or the time limit, and save."""
-        asked_to_stop, cfg = stop_on_sigterm(), self.cfg
+        with stop_on_sigterm() as asked_to_stop:
+            self._train(loss, pool, asked_to_stop)
+
+    def _train(
+        self, loss: Callable[[Codec, Pool], Tensor], pool: Iterator[Pool],
+        asked_to_stop: threading.Event,
+    ) -> None:  # fmt: skip
+        cfg = self.cfg
         begin = saved = time.monotonic()
         before, first, total = self.minutes, self.step, torch.zeros(())
         for batch in pool:

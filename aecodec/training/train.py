@@ -7,12 +7,14 @@ was not. A run stops at its time limit with a checkpoint and goes on with the sa
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -261,18 +263,28 @@ class Run:
             (self.out / "best.json").write_text(json.dumps(meta, indent=1))
 
 
-def stop_on_sigterm() -> threading.Event:
-    """An event that is set when the process is asked to terminate."""
+@contextlib.contextmanager
+def stop_on_sigterm() -> Iterator[threading.Event]:
+    """An event that is set, for as long as this lasts, when the process is asked to terminate."""
     asked_to_stop = threading.Event()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: asked_to_stop.set())
-    return asked_to_stop
+    if threading.current_thread() is not threading.main_thread():
+        yield asked_to_stop
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: asked_to_stop.set())
+    try:
+        yield asked_to_stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run(cfg: TrainConfig, fabric: Fabric) -> None:
     """Train until the last step, the time limit, or a signal to terminate (after a save)."""
     state = Run(cfg, fabric)
-    asked_to_stop = stop_on_sigterm()
+    with stop_on_sigterm() as asked_to_stop:
+        _train(state, cfg, asked_to_stop)
+
+
+def _train(state: Run, cfg: TrainConfig, asked_to_stop: threading.Event) -> None:
     pictures = open_pictures(Path(cfg.valid)) if cfg.valid and cfg.valid_minutes else []
     start = saved = time.monotonic()
     minutes_before = state.minutes
