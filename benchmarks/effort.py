@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import time
 from collections.abc import Iterable
@@ -111,7 +112,7 @@ def table(points: list[Point]) -> str:
         found = delta(curve(p for name in pictures for p in default[name]), curve(own))
         saved = "default" if number == effort.DEFAULT else f"{found.rate:+.1f} %" if found else "?"
         saved = saved.replace("-", "\N{MINUS SIGN}")
-        seconds = sum(p.seconds for p in own) / len(own)
+        seconds = math.fsum(p.seconds for p in own) / len(own)  # in whatever order
         lines.append(f"| {number} | {saved} | {seconds:.2g} s | {len(pictures)} |")
     qualities = ", ".join(f"{q:g}" for q in sorted({p.quality for p in points}))
     lines += ["", f"Qualities {qualities}, model {points[0].model}, one core."]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import subprocess
 import sys
@@ -137,21 +138,25 @@ def test_other_models(name: str, monkeypatch: pytest.MonkeyPatch, torch: Any) ->
         check(OnnxNetworks(*folder_and_vectors(), threads, optimise=optimise), expected)
     check(torch_networks(), expected)
     check(torch_networks(exact_dtype="float32", convolution=True), expected)
-    test_pixels_differ_by_one_level_at_most(torch)
+    test_pixels_differ_by_one_level_but_for_one_in_100_000(torch)
 
 
-def test_pixels_differ_by_one_level_at_most(torch: Any) -> None:
+def test_pixels_differ_by_one_level_but_for_one_in_100_000(torch: Any) -> None:
     """The synthesis rounds: docs/format.md says by how much decoders may differ."""
-    height, width, quality, _ = CASES[0]
-    y_hat = exactness.tiles()[0][2]
-    reference = exactness.oracle().synthesis(y_hat, quality).astype(int)
-    assert reference.shape == (height, width, 3)
     others = [
-        OnnxNetworks(*folder_and_vectors(), n, optimise=o) for n, o in ((2, True), (1, False))
+        *(OnnxNetworks(*folder_and_vectors(), n, optimise=o) for n, o in ((2, True), (1, False))),
+        torch_networks(),
     ]
-    for networks in (*others, torch_networks()):
-        difference = np.abs(networks.synthesis(y_hat, quality) - reference)
-        assert difference.max() <= 1
+    oracle, found = exactness.oracle(), [np.zeros(256, np.int64) for _ in others]
+    for (height, width, quality, _), (_, _, y_hat) in zip(CASES, exactness.tiles(), strict=True):
+        reference = oracle.synthesis(y_hat, quality).astype(int)
+        assert reference.shape == (height, width, 3)
+        for counts, networks in zip(found, others, strict=True):
+            difference = np.abs(networks.synthesis(y_hat, quality) - reference)
+            counts += np.bincount(difference.ravel(), minlength=256)
+    for counts in found:  # of differences by 0, 1, 2, ... levels
+        assert counts[2:].sum() <= math.ceil(counts.sum() / 100_000)
+        assert not counts[5:].any()
 
 
 @functools.cache
