@@ -19,7 +19,8 @@ from aecodec.training import export  # noqa: E402
 from aecodec.training.config import Config  # noqa: E402
 from aecodec.training.eight import Point, choose, points  # noqa: E402
 from aecodec.training.layers import WEIGHT_MAX, whole_weights  # noqa: E402
-from aecodec.training.model import MEAN_GRID, SCALE_GRID, Codec  # noqa: E402
+from aecodec.training.model import Codec  # noqa: E402
+from aecodec.training.networks import MEAN_GRID, SCALE_GRID  # noqa: E402
 from aecodec.training.quarters import take  # noqa: E402
 from aecodec.transforms import OnnxNetworks  # noqa: E402
 from aecodec.weights import Weights  # noqa: E402

@@ -10,9 +10,8 @@ counts symbols anew.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import click
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,7 +20,7 @@ from aecodec.training.config import TrainConfig
 from aecodec.training.data import Pixels, open_tiles
 from aecodec.training.layers import GRID, LIMIT, TOP
 from aecodec.training.model import Codec
-from aecodec.training.part import PartRun, batches, crops, part_arguments, part_options
+from aecodec.training.part import PartRun, batches, crops, part_command
 from aecodec.training.predict import LEAST_COST
 from aecodec.training.quarters import put, take
 from aecodec.training.symbols import SCALE_LEVELS
@@ -116,12 +115,7 @@ def run(cfg: TrainConfig, count: int, device: torch.device) -> None:
     state.train(loss, batches(pool, cfg, state.step))
 
 
-@click.command()
-@part_options
-def main(**options: Any) -> None:
-    """Train the last coding step's part of the prior with its predictor."""
-    run(*part_arguments(**options))
-
+main = part_command(run, "Train the last coding step's part of the prior with its predictor.")
 
 if __name__ == "__main__":
     main()

@@ -34,12 +34,8 @@ from aecodec.training.layers import (
     Pointwise,
     whole_weights,
 )
-from aecodec.training.model import (
-    MEAN_GRID,
-    SCALE_GRID,
-    Codec,
-    Prior,
-)
+from aecodec.training.model import Codec
+from aecodec.training.networks import MEAN_GRID, SCALE_GRID, Prior
 from aecodec.training.predictor_tensors import offset_rows, predictor_tensors, training_tensors
 from aecodec.training.released import by_position, eight_tensors, exact_tensors, to_numpy
 from aecodec.training.symbols import (

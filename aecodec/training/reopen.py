@@ -26,7 +26,8 @@ from aecodec.training.eight import points
 from aecodec.training.filter import LEVELS, Filter
 from aecodec.training.graphs import STORE
 from aecodec.training.layers import GRID, Exact
-from aecodec.training.model import Codec, Prior
+from aecodec.training.model import Codec
+from aecodec.training.networks import Prior
 from aecodec.training.predictor_tensors import predictor_state
 from aecodec.training.released import by_colour
 from aecodec.training.symbols import BINS, SCALE_LEVELS, gaussian_bins
