@@ -29,8 +29,10 @@ class EightBitFilter:
         points = tensor(f"{own}.points", torch.float32)
         self._scale, self._zero = points[:, 0], points[:, 1]
 
-    def run(self, a: Tensor, layers: Sequence[str], blocks: Sequence[str]) -> Tensor:
-        """a (1,C,h,w) through the named convolutions and residual blocks, same shape."""
+    def run(
+        self, a: Tensor, layers: Sequence[str], blocks: Sequence[str], last: str = ""
+    ) -> Tensor:
+        """a (1,C,h,w) through the named convolutions and residual blocks, and `last` if given."""
         at = 0
         a = self._to(a, at)
         for name in layers:
@@ -41,6 +43,8 @@ class EightBitFilter:
             b = self._convolve(b, f"{name}.w2", at + 1, at + 2)
             a = self._to(self._value(a, at).add_(self._value(b, at + 2)), at + 3)
             at += 3
+        if last:
+            a, at = self._convolve(a, last, at, at + 1), at + 1
         return self._value(a, at)
 
     def _to(self, value: Tensor, point: int) -> Tensor:

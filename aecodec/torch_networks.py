@@ -248,8 +248,11 @@ class TorchNetworks(OnnxNetworks):
         a = torch.nn.functional.leaky_relu(a, 0.1)
         names = [f"{own}.layers.{i}" for i in range(self._count(f"{own}.layers", "weight"))]
         blocks = [f"{own}.blocks.{i}" for i in range(self._count(f"{own}.blocks"))]
+        last = f"{own}.last"
+        in_eight = self._has(f"{last}.weight_scale")
         if self._has(f"{own}.points"):
-            a = EightBitFilter(torch, self._tensor, own).run(a, names, blocks)
+            eight = EightBitFilter(torch, self._tensor, own)
+            a = eight.run(a, names, blocks, last if in_eight else "")
         else:
             slope = float(self._tensor(f"{own}.slope", torch.float32))
             for name in names:
@@ -257,7 +260,7 @@ class TorchNetworks(OnnxNetworks):
             for name in blocks:
                 b = torch.nn.functional.leaky_relu(self._conv3(a, f"{name}.w1"), slope)
                 a = a + self._conv3(b, f"{name}.w2")
-        return whole_of(torch, self._conv3(a, f"{own}.last"), 2)
+        return whole_of(torch, a if in_eight else self._conv3(a, last), 2)
 
     def _conv3(self, a: Tensor, name: str) -> Tensor:
         weight, bias = (

@@ -120,7 +120,9 @@ def filtered(networks: Straight, x: torch.Tensor, own: str, quality: Any) -> tor
     layers = [f"{own}.layers.{i}" for i in range(networks._count(f"{own}.layers", "weight"))]
     blocks = [f"{own}.blocks.{i}" for i in range(networks._count(f"{own}.blocks"))]
     a = passing(networks, own, torch.nn.functional.leaky_relu(a, 0.1), layers, blocks)
-    whole = whole_of(torch, networks._conv3(a, f"{own}.last"), 2)
+    if not networks._has(f"{own}.last.weight_scale"):
+        a = networks._conv3(a, f"{own}.last")
+    whole = whole_of(torch, a, 2)
     assert isinstance(whole, torch.Tensor)
     return whole
 
@@ -155,6 +157,8 @@ def passing(
         b = convolve(b, f"{block}.w2", at + 1, at + 2)
         total = (a - zero[at]) * scale[at] + (b - zero[at + 2]) * scale[at + 2]
         a, at = whole(total / scale[at + 3], at + 3), at + 3
+    if networks._has(f"{name}.last.weight_scale"):
+        a, at = convolve(a, f"{name}.last", at, at + 1), at + 1
     return (a - zero[at]) * scale[at]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,11 @@ SMALL = Config(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def model() -> Codec:
+@pytest.fixture(scope="module", params=[False, True], ids=["last32", "last8"])
+def model(request: pytest.FixtureRequest) -> Codec:
     """Random weights whose filter changes the picture by several levels."""
     torch.manual_seed(2)
-    model = Codec(SMALL).eval()
+    model = Codec(dataclasses.replace(SMALL, filter_last_eight=request.param)).eval()
     with torch.no_grad():
         model.linear_s.normal_(std=0.06)
         for band in model.filter:

@@ -157,14 +157,15 @@ def test_a_release_can_be_trained_further(trained: Path, exported: Path, tmp_pat
         assert np.array_equal(stored[name], collected[name]), name
 
 
-def test_an_eight_bit_filter_comes_back_exactly() -> None:
+@pytest.mark.parametrize("last", [False, True])
+def test_an_eight_bit_filter_comes_back_exactly(last: bool) -> None:
     torch.manual_seed(3)
-    shape = Config(F=8, filter_layers=1, filter_blocks=2, filter_slope=0.0)
+    shape = Config(F=8, filter_layers=1, filter_blocks=2, filter_slope=0.0, filter_last_eight=last)
     before, after = (Filter(shape) for _ in range(2))
     for p in before.parameters():
         torch.nn.init.normal_(p)
-    before.low.copy_(-torch.rand(8) * 3)
-    before.high.copy_(torch.rand(8) * 5 + 1)
+    before.low.copy_(-torch.rand(8 + last) * 3)
+    before.high.copy_(torch.rand(8 + last) * 5 + 1)
     stored = export.filter_tensors(before)
     assert not np.array_equal(stored["last.weight"], before.last.weight.detach().half().numpy())
     state = reopen.filter_state(stored, after) | {

@@ -31,6 +31,7 @@ class Config:
     filter_layers: int = 2
     filter_blocks: int = 0  # residual blocks of two convolutions more
     filter_slope: float = 0.1  # of the filter's inner leaky ReLUs; 8 bits ask for 0
+    filter_last_eight: bool = False  # whether its last convolution is one of those in 8 bits
     filter_bands: int = 1  # of quality, each with a filter of its own
     M: int = 320
     Z: int = 96
@@ -91,6 +92,10 @@ class TrainConfig:
     ema: float = 0.999
     grey_share: float = 0.06
     synthetic_share: float = 0.0  # of text, screens, drawings, noise (synthetic.py)
+    # Share of values at each end that its 8 bits cut off. More would cost; fewer make the steps
+    # coarse, and a step is what runtimes may differ by (docs/determinism.md): at low qualities by
+    # too much.
+    filter_outliers: float = 1e-5
     filter_band: int = -1  # the one band whose filter learns, on its qualities (-1: all bands)
     seed: int = 1
     ns_steps: int = 4  # Newton-Schulz iterations of Muon

@@ -141,14 +141,19 @@ def filter_tensors(filter_: Filter) -> dict[str, Array]:
         if isinstance(conv, nn.Conv2d):
             out[f"{name}.weight"] = to_numpy(conv.weight, "float16")
             out[f"{name}.bias"] = to_numpy(conv.bias)
-    out["first.weight"] = by_position(out["first.weight"], 1)
-    for part in ("weight", "bias"):
-        out[f"last.{part}"] = by_position(out[f"last.{part}"], 0)
     out["slope"] = np.array([filter_.slope], np.float32)
-    if not filter_.high.any():
-        return out
+    if filter_.high.any():
+        out |= _eight_bit_tensors(filter_)
+    out["first.weight"] = by_position(out["first.weight"], 1)
+    for name in [name for name in out if name.startswith("last.")]:
+        out[name] = by_position(out[name], 0)
+    return out
+
+
+def _eight_bit_tensors(filter_: Filter) -> dict[str, Array]:
+    """Points of a filter, and its convolutions between them."""
     scale, zero = filter_.scales()
-    out["points"] = to_numpy(torch.stack([scale, zero], 1))
+    out = {"points": to_numpy(torch.stack([scale, zero], 1))}
     for name, source in filter_.sources().items():
         conv = filter_.get_submodule(name)
         assert isinstance(conv, nn.Conv2d)

@@ -5,9 +5,10 @@ half resolution learn from every position what 16x16 blocks would have to learn 
 
 Its inner convolutions are released in 8 bits: activations 0..255 with a scale and a zero
 point per tensor ("point"), weights -63..63 with a scale per output channel. Seven bits of
-weight keep sums of two products within 16 bits, which some processors add in. The first and
-the last convolution, at picture precision, stay in floating point. A plain ReLU is free in
-8 bits: values below the zero point are cut off anyway.
+weight keep sums of two products within 16 bits, which some processors add in. The first
+convolution, at picture precision, stays in floating point. The last is in 8 bits with
+`filter_last_eight`: what the filter adds is then in steps of a third of a level or so, a tenth
+of a coding error. A plain ReLU is free in 8 bits: values below the zero point are cut off anyway.
 
 The scale of quality is cut into bands of equal width, and each has a filter of its own: noise of
 coarse steps wants other kernels than that of fine ones, and a decoder runs one of them only.
@@ -25,10 +26,6 @@ from aecodec.training.config import Config
 from aecodec.training.layers import QualityVectors, per_row, whole_weights
 
 LEVELS = 255
-# Share of an activation's values at each end that its 8 bits cut off. More would cost; fewer
-# make the steps coarse, and a step is what runtimes may differ by (docs/determinism.md): at low
-# qualities by too much, so the released filter of the lowest band was made with 1e-4.
-OUTLIERS = 1e-5
 LEAST_FACTOR = 0.01  # of a quality on a channel: a positive one commutes with the first ReLU
 SLOPE = 0.1  # of the leaky ReLU after the first convolution
 
@@ -86,14 +83,15 @@ class FilterBank(nn.Module):
         return (quality * count / 100.0).long().clamp_max(count - 1)
 
     @torch.no_grad()
-    def watch(self, passes: Iterable[object]) -> None:
+    def watch(self, passes: Iterable[object], outliers: float) -> None:
         """Set the 8-bit ranges from what activations are in some forward passes, and use them.
 
-        passes: runs a pass for each of its items.
+        passes: runs a pass for each of its items. outliers: the share of an activation's values at
+        each end that its 8 bits cut off.
         """
         learning = self.learning()
         for band in learning:
-            band.quantised, band.watching = False, True
+            band.quantised, band.watching, band.outliers = False, True, outliers
             band.seen = [0] * len(band.low)
         for _ in passes:
             pass
@@ -122,7 +120,8 @@ class Filter(nn.Module):
     """Residual 3x3 convolutions at half resolution on the synthesised picture.
 
     Points, in order: the input of the inner convolutions; the output of every layer; of every
-    block its two convolutions' outputs and the sum. They are set by `watch`, and with
+    block its two convolutions' outputs and the sum; the correction, if the last convolution is in
+    8 bits. They are set by `watch`, and with
     `quantised` values go through them (gradients straight through, none beyond the ends).
     """
 
@@ -139,11 +138,12 @@ class Filter(nn.Module):
         self.last = nn.Conv2d(c, 12, 3, padding=1)
         nn.init.normal_(self.last.weight, std=1e-3)
         nn.init.zeros_(self.last.bias)
-        points = 1 + layers + 3 * blocks
+        self.last_eight = cfg.filter_last_eight
+        points = 1 + layers + 3 * blocks + self.last_eight
         self.register_buffer("low", torch.zeros(points))  # least and greatest value of a point
         self.register_buffer("high", torch.zeros(points))
         self.slope = cfg.filter_slope  # of the inner convolutions' leaky ReLU; 0 for 8 bits
-        self.quantised, self.watching = False, False
+        self.quantised, self.watching, self.outliers = False, False, 0.0
         self.seen = [0] * points
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
@@ -159,6 +159,8 @@ class Filter(nn.Module):
             b = self._at(self._inner(block.w2, b), point + 1)
             a = self._at(a + b, point + 2)
             point += 3
+        if self.last_eight:
+            return F.pixel_shuffle(self._at(self._inner(self.last, a), point), 2)
         return F.pixel_shuffle(self.last(a), 2)
 
     def forget_ranges(self) -> None:
@@ -175,7 +177,7 @@ class Filter(nn.Module):
         for i in range(len(self.blocks)):
             out |= {f"blocks.{i}.w1": point, f"blocks.{i}.w2": point + 1}
             point += 3
-        return out
+        return out | ({"last": point} if self.last_eight else {})
 
     def scales(self) -> tuple[Tensor, Tensor]:
         """Scale and zero point (an integer 0..255) of every point."""
@@ -186,7 +188,7 @@ class Filter(nn.Module):
         if self.watching:
             sample = a.detach().float().flatten()[:: max(1, a.numel() // 2**18)]
             self.seen[point] += 1  # ends are means over what was seen
-            ends = torch.quantile(sample, sample.new_tensor([OUTLIERS, 1 - OUTLIERS]))
+            ends = torch.quantile(sample, sample.new_tensor([self.outliers, 1 - self.outliers]))
             low, high = ends.to(self.low.device)
             self.low[point] += (low.clamp_max(0.0) - self.low[point]) / self.seen[point]
             self.high[point] += (high.clamp_min(0.0) - self.high[point]) / self.seen[point]

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from aecodec.training.backward import through_layer, through_relu
 from aecodec.training.config import Config
-from aecodec.training.eight_graph import CONTRIB, convolve
+from aecodec.training.eight_graph import CONTRIB, convolve, last_layer
 from aecodec.training.filter import SLOPE
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class FilterGraph:
         self._g, self._cfg, self._name = g, cfg, name
         self._quality = "q_filter"
         self._eight = f"{name}.points" in g.store
+        self._last_eight = f"{name}.last.weight_scale" in g.store
         if self._eight and cfg.filter_slope:
             raise ValueError("the filter in 8 bits needs filter_slope = 0")
         self._first = ""  # before its ReLU
@@ -47,7 +48,7 @@ class FilterGraph:
         self._first = g.conv3(parts, f"{self._name}.first")
         a = g.op("LeakyRelu", self._first, alpha=SLOPE)
         a = self._eight_bits(a) if self._eight else self._floating(g.op("Mul", a, self._quality))
-        return g.conv3(a, f"{self._name}.last")
+        return a if self._last_eight else g.conv3(a, f"{self._name}.last")
 
     def backward(self, slope: str) -> str:
         """What the transposed Jacobian of `forward`, which comes first, makes of `slope`.
@@ -105,6 +106,8 @@ class FilterGraph:
             a = g.op("QLinearAdd", a, *points[at], b, *points[at + 2], *points[at + 3],
                      domain=CONTRIB)  # fmt: skip
             at += 3
+        if self._last_eight:
+            a, at = last_layer(g, a, f"{name}.last", points[at], points[at + 1]), at + 1
         return g.op("DequantizeLinear", a, *points[at])
 
     def _passed(self, slope: str, layer: str) -> str:

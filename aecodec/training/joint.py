@@ -81,10 +81,10 @@ def scales_to_host(model: Codec) -> None:
 
 
 @torch.no_grad()
-def watch(model: Codec, crops: Iterator[Batch]) -> None:
+def watch(model: Codec, crops: Iterator[Batch], cfg: TrainConfig) -> None:
     """Set the filters' 8-bit ranges from what their activations are."""
     some = zip(range(WATCHED), crops, strict=False)
-    model.filter.watch(loss(model, batch) for _, batch in some)
+    model.filter.watch((loss(model, batch) for _, batch in some), cfg.filter_outliers)
 
 
 def open_run(cfg: TrainConfig, device: torch.device) -> PartRun:
@@ -114,7 +114,7 @@ def run(cfg: TrainConfig, device: torch.device) -> None:
     tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
     crops = DeviceCrops(tiles, device, cfg.seed, cfg.synthetic_share > 0)
     if cfg.quantised_filter and state.model.filter.lacks_ranges():
-        watch(state.model, batches(crops, cfg, 2**31))
+        watch(state.model, batches(crops, cfg, 2**31), cfg)
     state.train(loss, batches(crops, cfg, state.step))
 
 

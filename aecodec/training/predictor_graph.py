@@ -10,14 +10,13 @@ from onnx import TensorProto
 
 from aecodec.prior import LAP_BITS, PICTURE_MAX, PICTURE_MIN, PICTURE_UNITS, STEP_PHASES
 from aecodec.training.config import Config
-from aecodec.training.eight_graph import CONTRIB, Point, convolve
+from aecodec.training.eight_graph import CONTRIB, Point, convolve, last_layer
 from aecodec.training.layers import GRID
 
 if TYPE_CHECKING:
     from aecodec.training.graphs import Graph
 
 BLOCK = 16
-WIDTH = 16  # of the last layer, spare channels included: faster than with 12
 
 
 def predictor(g: Graph, cfg: Config, step: int) -> None:
@@ -83,9 +82,7 @@ def _network(g: Graph, cfg: Config, step: int, parts: str, offset: str) -> str:
         b = convolve(g, b, f"{own}.blocks.{i}.w2", w1, w2)
         a = g.op("QLinearAdd", a, *points[at], b, *w2, *total, domain=CONTRIB)
         at += 3
-    channels = 4 * cfg.predictor_colours
-    a = convolve(g, a, f"{own}.last", points[at], points[at + 1], spare=WIDTH - channels)
-    a = g.op("Slice", a, *(g.constant(np.array([i])) for i in (0, channels, 1)))  # axis 1
+    a = last_layer(g, a, f"{own}.last", points[at], points[at + 1])
     unit = g.constant(np.array(scales[at + 1] * PICTURE_UNITS, np.float32))
     return _clip(g, g.op("DequantizeLinear", a, unit, points[at + 1][1]))
 

@@ -57,14 +57,15 @@ def exact_layer(stored: dict[str, Array], grid: int) -> dict[str, Array]:
 def filter_state(stored: dict[str, Array], filter_: Filter) -> dict[str, Array]:
     """State of a band's filter from its tensors (names without their prefix)."""
     out = {**stored, "first.weight": by_colour(stored["first.weight"], 1)}
-    out |= {f"last.{part}": by_colour(stored[f"last.{part}"], 0) for part in ("weight", "bias")}
+    for name in [name for name in stored if name.startswith("last.")]:
+        out[name] = by_colour(stored[name], 0)
     if "points" in stored:
         scale, zero = out.pop("points").T
         out["low"], out["high"] = -zero * scale, (LEVELS - zero) * scale
         for name, source in filter_.sources().items():
             weight_scale = out.pop(f"{name}.weight_scale")
-            out[f"{name}.weight"] = stored[f"{name}.weight"] * weight_scale[:, None, None, None]
-            out[f"{name}.bias"] = stored[f"{name}.bias"] * scale[source] * weight_scale
+            out[f"{name}.weight"] = out[f"{name}.weight"] * weight_scale[:, None, None, None]
+            out[f"{name}.bias"] = out[f"{name}.bias"] * scale[source] * weight_scale
     out.pop("slope")
     return out
 

@@ -51,7 +51,7 @@ def distortion(model: Codec, batch: Pool) -> Tensor:
 def watch(model: Codec, pool: Pool, cfg: TrainConfig) -> None:
     """Set the filter's 8-bit ranges from what its activations are on part of the pool."""
     some = zip(range(WATCHED), batches(pool, cfg, 0), strict=False)
-    model.filter.watch(distortion(model, batch) for _, batch in some)
+    model.filter.watch((distortion(model, batch) for _, batch in some), cfg.filter_outliers)
 
 
 def _learns(cfg: TrainConfig) -> Callable[[str], bool]:
