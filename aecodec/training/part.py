@@ -20,8 +20,8 @@ from torch.optim.swa_utils import AveragedModel
 from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import Pixels, sample_batch
 from aecodec.training.model import Codec
+from aecodec.training.schedule import averaged_share, learning_rate, stop_on_sigterm
 from aecodec.training.stages import load_start
-from aecodec.training.train import averaged_share, learning_rate, stop_on_sigterm
 
 Pool = TypeVar("Pool", bound=tuple[Tensor, ...])  # a NamedTuple of tensors, a row per crop
 

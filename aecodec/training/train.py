@@ -7,14 +7,11 @@ was not. A run stops at its time limit with a checkpoint and goes on with the sa
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
-import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +29,7 @@ from aecodec.training.data import Pixels, block_components, open_pictures, open_
 from aecodec.training.loss import Loss, psnr, rate_distortion
 from aecodec.training.model import Codec
 from aecodec.training.precision import precision
+from aecodec.training.schedule import ema_update, learning_rate, stop_on_sigterm
 from aecodec.training.stages import (
     choose_points,
     fit_symbols,
@@ -46,13 +44,6 @@ from aecodec.training.stages import (
 HEADS = ("g_a.head.weight", "g_s.head.weight")
 FIT_BATCHES = 6  # enough for about a million symbols of every common scale index
 VALID_QUALITIES = (0.0, 20.0, 40.0, 60.0, 80.0, 100.0)
-
-
-def learning_rate(step: int, cfg: TrainConfig) -> float:
-    """Factor on every learning rate: linear warm-up, then a cosine down to `final_lr`."""
-    warm = min(1.0, (step + 1) / max(cfg.warmup, 1))
-    t = min(1.0, step / max(cfg.steps, 1))
-    return warm * (cfg.final_lr + (1 - cfg.final_lr) * 0.5 * (1 + math.cos(math.pi * t)))
 
 
 def make_optimizers(model: Codec, cfg: TrainConfig) -> list[torch.optim.Optimizer]:
@@ -89,23 +80,6 @@ def _group(name: str, p: nn.Parameter) -> str:
     if name in HEADS:
         return "head"
     return "transform" if name.startswith(("g_a.", "g_s.")) else "matrix"
-
-
-def averaged_share(decay: float, count: float) -> float:
-    """What a running average takes of the newest weights after `count` others: all of the first.
-
-    Its horizon grows with its age up to `decay`.
-    """
-    return 1 - min(decay, (1 + count) / (10 + count)) if count else 1.0
-
-
-def ema_update(decay: float) -> Any:
-    """Update rule of that average, for `AveragedModel`."""
-
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        torch._foreach_lerp_(averaged, current, averaged_share(decay, float(count)))
-
-    return update
 
 
 def new_model(cfg: TrainConfig, tiles: Pixels) -> Codec:
@@ -261,20 +235,6 @@ class Run:
             meta = {"step": self.step, "minutes": self.minutes, "valid": result}
             meta["config"] = dataclasses.asdict(self.cfg)
             (self.out / "best.json").write_text(json.dumps(meta, indent=1))
-
-
-@contextlib.contextmanager
-def stop_on_sigterm() -> Iterator[threading.Event]:
-    """An event that is set, for as long as this lasts, when the process is asked to terminate."""
-    asked_to_stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked_to_stop
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: asked_to_stop.set())
-    try:
-        yield asked_to_stop
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def run(cfg: TrainConfig, fabric: Fabric) -> None:
