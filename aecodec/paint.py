@@ -26,7 +26,7 @@ TILE = 1024  # side of the tiles of a large picture
 def each(
     function: Callable[[T], R], items: Iterable[T], parallel: bool, workers: int
 ) -> Iterator[R]:
-    """map, on a few threads if asked: the networks and the coder release the interpreter."""
+    """map, on a few threads if asked: the networks release the interpreter while they run."""
     if not parallel or workers < 2:
         yield from map(function, items)
         return
