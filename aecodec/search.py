@@ -64,22 +64,34 @@ def choose(
 
     turn: entered while the picture of a tile is made, which takes much memory and all cores.
     """
-    if not level.by_cost:
-        u = window.inner
-        plan = Plan(u, hyper_latents(model, u, quality), _strength(level, quality))
-        return code_tile(model, plan, quality, grey)
-    search = _Search(Cost(model, quality, grey), window, level)
-    if not level.looks_back:
-        return search.coded()
-    search.look_back(turn or nullcontext())
     if not level.passes:
-        return search.coded()
+        return code_tile(model, plan(model, window, quality, grey, level, turn), quality, grey)
+    search = _Search(Cost(model, quality, grey), window, level)
+    search.look_back(turn or nullcontext())
     for number in range(level.passes + 1):
         search.look(last=number == level.passes)
         clock.at((number + 1) / (level.passes + 1))
         if clock.out() or search.stale >= PATIENCE:
             break
     return search.best
+
+
+def plan(
+    model: Model,
+    window: Window,
+    quality: int,
+    grey: bool,
+    level: Level,
+    turn: AbstractContextManager[object] | None = None,
+) -> Plan:
+    """What a level of effort without passes means to code in a tile; arguments as of `choose`."""
+    if not level.by_cost:
+        u = window.inner
+        return Plan(u, hyper_latents(model, u, quality), _strength(level, quality))
+    search = _Search(Cost(model, quality, grey), window, level)
+    if level.looks_back:
+        search.look_back(turn or nullcontext())
+    return search.plan()
 
 
 class _Search:
@@ -103,14 +115,17 @@ class _Search:
         self.best: Coded  # of the passes so far
         self.stale = 0  # passes since then
 
-    def coded(self) -> Coded:
-        """Symbols of the present target."""
-        plan = Plan(self._target, self._z, self._strength * self._dead_zone)
-        return code_tile(self._cost.model, plan, self._cost.quality, self._cost.grey)
+    def plan(self) -> Plan:
+        """The present target."""
+        return Plan(self._target, self._z, self._strength * self._dead_zone)
+
+    def _coded(self) -> Coded:
+        """Its symbols."""
+        return code_tile(self._cost.model, self.plan(), self._cost.quality, self._cost.grey)
 
     def look_back(self, turn: AbstractContextManager[object]) -> None:
         """The first pass: a target that makes up for what the first symbols leave out."""
-        coded, cost, window = self.coded(), self._cost, self._window
+        coded, cost, window = self._coded(), self._cost, self._window
         with turn:
             decoded = cost.decoded(window, coded.y_hat)
         if self._level.passes:
@@ -121,7 +136,7 @@ class _Search:
 
     def look(self, last: bool) -> None:
         """One pass: symbols, their cost, and unless it is the last one a better target."""
-        coded, cost, window = self.coded(), self._cost, self._window
+        coded, cost, window = self._coded(), self._cost, self._window
         if last:
             decoded = cost.decoded(window, coded.y_hat)
         else:

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,10 +20,12 @@ pytest.importorskip("lightning")
 pytest.importorskip("onnx")
 
 from aecodec import codec, features, picture, weights  # noqa: E402
+from aecodec.entropy import SymbolDecoder, TableSet  # noqa: E402
 from aecodec.model import open_model  # noqa: E402
-from aecodec.training import judge, pool, train  # noqa: E402
+from aecodec.training import adapt, judge, planned, pool, reopen, train  # noqa: E402
 from aecodec.training.config import Config, TrainConfig  # noqa: E402
 from aecodec.training.model import Codec  # noqa: E402
+from aecodec.training.symbols import BINS, Tally  # noqa: E402
 
 DATA = Path(__file__).parent / "data"
 
@@ -44,6 +47,56 @@ def test_filters_learn_on_what_a_file_holds(grey: bool, mode: str) -> None:
     found = pool.encoded("default", x.float(), 41.237, grey)
     data = codec.encode_picture(source, 41.24, threads=1)
     assert np.array_equal(found.numpy(), features.read_latents(data))
+
+
+@pytest.fixture(scope="module")
+def network() -> Codec:
+    """The released weights, reopened, in the arithmetic of the file."""
+    model, _ = reopen.reopen(weights.open_weights(weights.id_of()).folder)
+    model.set_quantised(True)
+    return model.eval()
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_symbols_are_learned_and_counted_as_a_file_holds_them(grey: bool, network: Codec) -> None:
+    """What the release plans to code: the file's latents, its symbols, and their bits.
+
+    At a quality of which the release has a row of its own; between rows its integers round.
+    """
+    source = synthetic.picture("L" if grey else "RGB", 128, 64)
+    x = torch.from_numpy(np.atleast_3d(source.pixels)).permute(2, 0, 1).expand(1, 3, -1, -1)
+    quality, greys = torch.tensor([42.0]), torch.tensor([grey])
+    found = planned.planned(network, "default", x.float(), quality, greys)
+    data = codec.encode_picture(source, 42.0, threads=1)
+    assert np.array_equal(found.y_hat[0].numpy(), features.read_latents(data))
+
+    symbols, index = (np.concatenate(column) for column in zip(*steps_of(data), strict=True))
+    counted = np.bincount(index.astype(int) * BINS + np.minimum(np.abs(symbols), BINS - 1))
+    network.tally = Tally()
+    with torch.no_grad():
+        before = adapt._coded(network, found, quality, greys).before
+        coded = torch.where(greys[:, None], network.grey_mask, 1.0)[..., None, None]
+        y = found.y * torch.exp(-network.log_gain(quality))
+        network.code_latent(y, found.z, quality, coded, found.strength[..., None, None])
+    tally, network.tally = network.tally.counts.numpy(), None
+    counted = np.pad(counted, (0, len(tally) - len(counted)))
+    assert np.abs(tally - counted).sum() < 0.005 * counted.sum()
+    expected = open_model().y_tables.bits(*steps_of(data)[3])
+    assert float(before) == pytest.approx(expected, rel=0.02)
+
+
+def steps_of(data: bytes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Symbols and table indices of the four steps of a file of one tile."""
+    found, get = [], SymbolDecoder.get
+
+    def seen(self: SymbolDecoder, index: np.ndarray, tables: TableSet) -> np.ndarray:
+        symbols = get(self, index, tables)
+        found.append((symbols, index))
+        return symbols
+
+    with mock.patch.object(SymbolDecoder, "get", seen):
+        features.read_latents(data)
+    return found[1:]  # hyper-latents come first
 
 
 def test_a_pool_coded_by_released_weights() -> None:

@@ -2,16 +2,18 @@
 
 With a predictor the residuals of the last coding step are smaller than the prior has learned to
 expect. Here the prior's own part of that step, and the predictor with it, learn on: from a pool of
-crops that are coded once, for no later step depends on the last one. Everything is in the
-arithmetic of the released file. The run resumes from its `last.ckpt`; then `aecodec.training.join`
-counts symbols anew.
+crops that are coded once, for no later step depends on the last one. Crops are coded by the network
+that is trained, with one choice of symbols, or by released weights with all that the default effort
+does. Everything is in the arithmetic of the released file. The run resumes from its `last.ckpt`;
+then `aecodec.training.join` counts symbols anew.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import click
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,12 +22,13 @@ from aecodec.training.config import TrainConfig
 from aecodec.training.data import Pixels, open_tiles
 from aecodec.training.layers import GRID, LIMIT, TOP
 from aecodec.training.model import Codec
-from aecodec.training.part import PartRun, batches, crops, part_command
-from aecodec.training.predict import LEAST_COST
+from aecodec.training.part import PartRun, batches, crops, part_arguments, part_options
+from aecodec.training.planned import Planned, planned
 from aecodec.training.quarters import put, take
 from aecodec.training.symbols import SCALE_LEVELS
 
 STEP = 3  # the last one
+ALIKE = 5.0  # of quality: crops so near to one another are compared in what they cost
 
 
 class Pool(NamedTuple):
@@ -33,42 +36,51 @@ class Pool(NamedTuple):
 
     context (N,M,h,w): u_hat of earlier steps in 1/64, int16. common (N,W,h,w): in 1/64, int16.
     target (N,4,M/4,h/2,w/2): the step's part of the latent in quantisation steps, as `take` cuts
-    it. coded (N,M): whether a channel is, of grey pictures. quality (N,). before (N,): bits that
-    the step's symbols cost.
+    it. strength (N,M): of the dead zone. coded (N,M): whether a channel is, of grey pictures.
+    quality (N,). before (N,): bits that the step's symbols cost. typical (N,): the mean of that
+    for crops of about this quality.
     """
 
     context: Tensor
     common: Tensor
     target: Tensor
+    strength: Tensor
     coded: Tensor
     quality: Tensor
     before: Tensor
+    typical: Tensor
 
 
 @torch.no_grad()
-def code_pool(model: Codec, tiles: Pixels, cfg: TrainConfig, count: int) -> Pool:
-    """`count` crops at qualities spread evenly, coded with real symbols."""
+def code_pool(model: Codec, tiles: Pixels, cfg: TrainConfig, count: int, encoder: str = "") -> Pool:
+    """`count` crops at qualities spread evenly, coded with real symbols.
+
+    encoder: name or id of released weights that code them, "" for `model`. They must be those that
+    the model started from, or their earlier steps say something else.
+    """
     model.eval()
-    model.hard, device = True, model.s.device
-    parts = []
-    for x, quality, grey in crops(tiles, cfg, [cfg.seed, 10], count):
-        parts.append(_coded(model, x.to(device), quality.to(device), grey.to(device)))
-    return Pool(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    model.hard = True
+    parts = [
+        _coded(model, planned(model, encoder, x, quality, grey), quality, grey)
+        for x, quality, grey in crops(tiles, cfg, [cfg.seed, 10], count)
+    ]
+    pool = Pool(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    alike = (pool.quality[:, None] - pool.quality).abs() <= ALIKE
+    return pool._replace(typical=(alike * pool.before).sum(1) / alike.sum(1))
 
 
-def _coded(model: Codec, x: Tensor, quality: Tensor, grey: Tensor) -> Pool:
-    """One batch of the pool."""
-    y = model.analysis(x, quality).contiguous(memory_format=torch.channels_last)
-    z_hat, _ = model.hyper(y, quality)
-    coded = torch.where(grey[:, None], model.grey_mask, 1.0)
-    y_hat, _ = model.code_latent(y, z_hat, quality, coded[..., None, None])
-    u = torch.round(F.hardtanh(y_hat / model.s[None, :, None, None], -LIMIT, TOP) * GRID)
+def _coded(model: Codec, found: Planned, quality: Tensor, grey: Tensor) -> Pool:
+    """One batch of the pool, not yet compared with others."""
+    device = model.s.device
+    quality, grey = quality.to(device), grey.to(device)
+    u = found.y_hat / model.s[None, :, None, None]
+    u = torch.round(F.hardtanh(u, -LIMIT, TOP) * GRID)
     context = put(u, torch.zeros_like(take(u, STEP)), STEP)
-    target = take(y * torch.exp(model.log_gain(quality)), STEP).transpose(0, 1)
-    common = torch.round(model.common(z_hat, quality) * GRID)
+    common = torch.round(model.common(found.z, quality) * GRID)
+    coded = torch.where(grey[:, None], model.grey_mask, 1.0).bool()
     pool = Pool(
-        context.to(torch.int16), common.to(torch.int16), target, coded.bool(), quality,
-        torch.zeros_like(quality),
+        context.to(torch.int16), common.to(torch.int16), take(found.y, STEP).transpose(0, 1),
+        found.strength, coded, quality, *torch.zeros(2, len(quality)),
     )  # fmt: skip
     return Pool(*(column.cpu() for column in pool._replace(before=bits(model, pool))))
 
@@ -83,9 +95,12 @@ def bits(model: Codec, batch: Pool) -> Tensor:
     quality = batch.quality.to(device)
     mean, index = model.expect(STEP, context, common, quality)
     mean, index = model.rounded(mean * take(model.steps_per_u(quality), STEP), index)
-    coded = take(batch.coded.to(device).float()[..., None, None], STEP)
+    coded, strength = (
+        take(column.to(device).float()[..., None, None], STEP)
+        for column in (batch.coded, batch.strength)
+    )
     r = (batch.target.to(device).transpose(0, 1) - mean) * coded
-    k = model.symbols.choose(r, index, model.deadzone)
+    k = model.symbols.choose(r, index, strength)
     cost = model.symbols.bits(k, index)
     level = index.detach().round().clamp(0.0, SCALE_LEVELS - 1.0)
     pull = model.symbols.smooth_cost(r, level)
@@ -93,9 +108,11 @@ def bits(model: Codec, batch: Pool) -> Tensor:
 
 
 def loss(model: Codec, batch: Pool) -> Tensor:
-    """Mean over crops of how much more the step costs than before, as a share of that."""
-    before = batch.before.to(model.s.device)
-    return ((bits(model, batch) - before) / (before + LEAST_COST)).mean()
+    """Mean over crops of how much more the step costs than before, as a share of what it typically
+    costs at their quality: crops that cost much count for more, qualities that do not.
+    """
+    before, typical = batch.before.to(model.s.device), batch.typical.to(model.s.device)
+    return ((bits(model, batch) - before) / typical).mean()
 
 
 def open_run(cfg: TrainConfig, device: torch.device) -> PartRun:
@@ -108,14 +125,21 @@ def open_run(cfg: TrainConfig, device: torch.device) -> PartRun:
     return state
 
 
-def run(cfg: TrainConfig, count: int, device: torch.device) -> None:
-    """Train until the last step or the time limit."""
+def run(cfg: TrainConfig, count: int, device: torch.device, encoder: str = "") -> None:
+    """Train until the last step or the time limit; encoder: see `code_pool`."""
     state = open_run(cfg, device)
-    pool = code_pool(state.model, open_tiles(Path(cfg.data), Path(cfg.cache)), cfg, count)
+    tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
+    pool = code_pool(state.model, tiles, cfg, count, encoder)
     state.train(loss, batches(pool, cfg, state.step))
 
 
-main = part_command(run, "Train the last coding step's part of the prior with its predictor.")
+@click.command()
+@part_options
+@click.option("--encoder", default="", help="Released weights that code the crops.")
+def main(encoder: str, **options: Any) -> None:
+    """Train the last coding step's part of the prior with its predictor."""
+    run(*part_arguments(**options), encoder=encoder)
+
 
 if __name__ == "__main__":
     main()

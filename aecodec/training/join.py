@@ -65,14 +65,17 @@ def join(
     return model
 
 
-def judge(model: Codec, cfg: TrainConfig) -> dict[str, Any]:
-    """Count the symbols of training crops, then score the model on the validation pictures."""
+def judge(model: Codec, cfg: TrainConfig, encoder: str = "") -> dict[str, Any]:
+    """Count the symbols of training crops, then score the model on the validation pictures.
+
+    encoder: released weights that say what to code in these crops, "" for the model itself.
+    """
     tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
     with torch.autocast("cpu", torch.bfloat16, enabled=half_pays("cpu")):
         if not model.prior.source.scale:  # trained in floating point to the end
             choose_points(model, tiles, cfg)
         for _ in range(FITS):
-            fit_symbols(model, tiles, cfg, 4 * FIT_BATCHES)
+            fit_symbols(model, tiles, cfg, 4 * FIT_BATCHES, encoder)
         return validate(model, open_pictures(Path(cfg.valid)), torch.device("cpu"))
 
 
@@ -89,10 +92,15 @@ def judge(model: Codec, cfg: TrainConfig) -> dict[str, Any]:
     help="Run that trained the filter of one band; once for each, in order.",
 )
 @click.option("--gain", type=float, default=1.0, show_default=True, help="Finer steps above 1.")
+@click.option(
+    "--encoder",
+    default="",
+    help="Released weights that say what is coded where symbols are counted.",
+)
 @click.option("--threads", type=int, default=0, help="CPU threads (0: all cores).")
 def main(
     out: Path, path: Path, synthesis: Path, prior: Path | None, bands: tuple[Path, ...],
-    gain: float, threads: int,
+    gain: float, encoder: str, threads: int,
 ) -> None:  # fmt: skip
     """Write the joined model to the run folder OUT."""
     if threads:
@@ -101,7 +109,7 @@ def main(
     if bands and len(bands) != cfg.model.filter_bands:
         raise click.UsageError(f"the model has {cfg.model.filter_bands} bands")
     model = join(cfg, synthesis, prior, gain, bands)
-    result = judge(model, cfg)
+    result = judge(model, cfg, encoder)
     out.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, out / "best.safetensors")
     meta = json.loads((synthesis / "best.json").read_text())

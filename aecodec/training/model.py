@@ -206,9 +206,13 @@ class Codec(nn.Module):
         return y_hat, bits_y, bits_z
 
     def code_latent(
-        self, y: Tensor, z_hat: Tensor, quality: Tensor, coded: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The four steps: -> y_hat (natural units) and bits per sample; coded (B,M,1,1) 0/1."""
+        self, y: Tensor, z_hat: Tensor, quality: Tensor, coded: Tensor,
+        strength: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """The four steps: -> y_hat (natural units) and bits per sample; coded (B,M,1,1) 0/1.
+
+        strength (B,M,1,1): of the dead zone, instead of one for all.
+        """
         u_to_step, common = self.steps_per_u(quality), self.common(z_hat, quality)
         y_scaled, y_step = y * torch.exp(self.log_gain(quality)), torch.zeros_like(y)
         parts: list[tuple[Tensor, ...]] = []  # residual, symbol, index, coded of every step
@@ -220,7 +224,8 @@ class Codec(nn.Module):
             r = (take(y_scaled, step) - mean) * now
             if self.watcher is not None:
                 self.watcher(mean_u, r, index)
-            k = self.symbols.choose(r, index, self.deadzone)
+            dead = self.deadzone if strength is None else take(strength, step)
+            k = self.symbols.choose(r, index, dead)
             # With a latent that learns, gradients go straight through the rounding. With a fixed
             # one nothing learns through y_hat: a mean that does runs away by whole steps.
             y_hat = (k + mean).detach() if self.hard else r + (k - r).detach() + mean

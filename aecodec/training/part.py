@@ -84,17 +84,6 @@ def part_arguments(
     return load_config(config, overrides | {"start_from": start}), crops, torch.device(device)
 
 
-def part_command(run: Callable[[TrainConfig, int, torch.device], None], what: str) -> click.Command:
-    """The command of a part that needs those options alone; what: what it says of itself."""
-
-    @click.command(help=what)
-    @part_options
-    def main(**options: Any) -> None:
-        run(*part_arguments(**options))
-
-    return main
-
-
 class PartRun:
     """Model, average and optimizer of one run, kept in `cfg.out`.
 

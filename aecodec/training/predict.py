@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import click
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
@@ -21,7 +22,7 @@ from aecodec.training.data import Pixels, open_tiles
 from aecodec.training.eight import Point, choose, points
 from aecodec.training.layers import GRID, LIMIT, TOP
 from aecodec.training.model import Codec
-from aecodec.training.part import PartRun, batches, crops, part_command
+from aecodec.training.part import PartRun, batches, crops, part_arguments, part_options
 from aecodec.training.predictor import MEAN_GRID, SEEN, Predictor
 from aecodec.training.quarters import put, take
 from aecodec.training.symbols import SCALE_LEVELS
@@ -170,7 +171,12 @@ def run(cfg: TrainConfig, count: int, device: torch.device) -> None:
     state.train(loss, batches(pool, cfg, state.step))
 
 
-main = part_command(run, "Train the predictor on coded latents.")
+@click.command()
+@part_options
+def main(**options: Any) -> None:
+    """Train the predictor on coded latents."""
+    run(*part_arguments(**options))
+
 
 if __name__ == "__main__":
     main()

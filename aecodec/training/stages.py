@@ -14,6 +14,7 @@ from aecodec.training.config import TrainConfig
 from aecodec.training.data import Pixels, sample_batch
 from aecodec.training.eight import choose, points
 from aecodec.training.model import Codec
+from aecodec.training.planned import planned
 from aecodec.training.predictor import smaller
 from aecodec.training.symbols import Tally
 
@@ -92,13 +93,25 @@ def choose_points(model: Codec, tiles: Pixels, cfg: TrainConfig) -> None:
         choose(group)
 
 
-def _code_crops(model: Codec, tiles: Pixels, cfg: TrainConfig, seed: list[int]) -> None:
-    """Code a batch of crops at random qualities, for what is seen meanwhile."""
+def _code_crops(
+    model: Codec, tiles: Pixels, cfg: TrainConfig, seed: list[int], encoder: str = ""
+) -> None:
+    """Code a batch of crops at random qualities, for what is seen meanwhile.
+
+    encoder: released weights that say what to code (`aecodec.training.planned`), "" for `model`.
+    """
     rng, device = np.random.default_rng(seed), model.s.device
     x, grey = sample_batch(tiles, rng, cfg.batch, cfg.crop, cfg.grey_share)
-    x = x.to(device).contiguous(memory_format=torch.channels_last)
-    quality = torch.from_numpy(rng.random(len(x), np.float32) * 100).to(device)
-    model.coded_latent(x, quality, grey.to(device))
+    quality = torch.from_numpy(rng.random(len(x), np.float32) * 100)
+    if not encoder:
+        x = x.to(device).contiguous(memory_format=torch.channels_last)
+        model.coded_latent(x, quality.to(device), grey.to(device))
+        return
+    found, quality = planned(model, encoder, x, quality, grey), quality.to(device)
+    coded = torch.where(grey.to(device)[:, None], model.grey_mask, 1.0)[..., None, None]
+    y = found.y * torch.exp(-model.log_gain(quality))
+    with torch.autocast(device.type, enabled=False):  # the integer grid is finer than bfloat16
+        model.code_latent(y, found.z, quality, coded, found.strength[..., None, None])
 
 
 def freeze_analysis(model: Codec) -> None:
@@ -121,12 +134,17 @@ def freeze_synthesis(model: Codec) -> None:
 
 
 @torch.no_grad()
-def fit_symbols(model: Codec, tiles: Pixels, cfg: TrainConfig, batches: int) -> None:
-    """Count how `model` codes training crops, and set its corrections and offsets from that."""
+def fit_symbols(
+    model: Codec, tiles: Pixels, cfg: TrainConfig, batches: int, encoder: str = ""
+) -> None:
+    """Count how `model` codes training crops, and set its corrections from that.
+
+    encoder: released weights that say what to code, as they do for files; "" for `model`.
+    """
     before, model.hard, model.tally = model.hard, True, Tally()
     model.eval()
     for i in range(batches):
-        _code_crops(model, tiles, cfg, [cfg.seed, 77, i])
+        _code_crops(model, tiles, cfg, [cfg.seed, 77, i], encoder)
     model.tally.fit(model.symbols)
     model.hard, model.tally = before, None
     model.train()

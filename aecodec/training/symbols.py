@@ -66,25 +66,27 @@ class SymbolModel(nn.Module):
         return low - zero + (high - low) * share
 
     @torch.no_grad()
-    def thresholds(self, strength: float) -> Tensor:
-        """(levels, DEEPEST + 1): the least |r| that is coded as k and not as k - 1."""
+    def shifts(self) -> Tensor:
+        """(levels, DEEPEST + 1): how far above k - 1/2 a residual must lie to be coded as k."""
         index = torch.arange(SCALE_LEVELS, device=self.correction.device).float()[:, None]
         k = torch.arange(DEEPEST + 1.0, device=index.device)[None].expand(SCALE_LEVELS, -1)
         bits = self.bits(k.contiguous(), index.expand_as(k).contiguous())
-        out = k - 0.5
-        shift = strength / (2 * SQUARED_STEP_BITS) * bits.diff(dim=1)
-        out[:, 1:-1] += shift[:, :-1].clamp(0.0, 0.5)
+        out = torch.zeros_like(bits)
+        out[:, 1:-1] = bits.diff(dim=1)[:, :-1].clamp_min(0.0) / (2 * SQUARED_STEP_BITS)
         return out
 
     @torch.no_grad()
-    def choose(self, r: Tensor, index: Tensor, strength: float) -> Tensor:
-        """Symbols of residuals r as `aecodec.quantise` chooses them; strength 0 only rounds."""
+    def choose(self, r: Tensor, index: Tensor, strength: float | Tensor) -> Tensor:
+        """Symbols of residuals r as `aecodec.quantise` chooses them.
+
+        strength: of the dead zone, one for all or of a shape that r's agrees with; 0 only rounds.
+        """
         size = r.float().abs()
         k = torch.round(size)
         i = index.round().clamp(0.0, SCALE_LEVELS - 1.0).long()
-        if strength:
-            table = self.thresholds(strength).flatten()
-            k = k - (size < table[i * (DEEPEST + 1) + k.clamp_max(DEEPEST).long()]).float()
+        if isinstance(strength, Tensor) or strength:
+            shift = self.shifts().flatten()[i * (DEEPEST + 1) + k.clamp_max(DEEPEST).long()]
+            k = k - (size < k - 0.5 + (shift * strength).clamp_max(0.5)).float()
         if not self.training:  # the certain zero; in training its errors must show in the rate
             k = k * (i > 0)
         return torch.copysign(k, r)
