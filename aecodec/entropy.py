@@ -102,8 +102,9 @@ class _Groups:
     def __init__(self, index: Ints, tables: TableSet) -> None:
         narrow = index.astype(np.uint8 if len(tables.sizes) <= 256 else np.uint16)
         self.order = np.argsort(narrow, kind="stable")  # a radix sort for such types
-        self.counts = np.bincount(index, minlength=len(tables.sizes))
-        stops = np.cumsum(self.counts)
+        later = np.arange(1, len(tables.sizes), dtype=narrow.dtype)
+        stops = np.append(np.searchsorted(narrow[self.order], later), narrow.size)
+        self.counts = np.diff(stops, prepend=0)
         # Table, start and stop of each group that is coded.
         self.coded = [
             (int(table), int(stops[table] - self.counts[table]), int(stops[table]))

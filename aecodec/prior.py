@@ -165,6 +165,19 @@ class Walk:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """What follows from the hyper-latents z (Z,h/4,w/4) alone, before any symbol.
+
+    common (1,W,h,w): see `Prior.common`. mean, index (channels, h/2 * w/2): of the first step.
+    """
+
+    z: Int32
+    common: Float
+    mean: Int64
+    index: Index
+
+
+@dataclass(frozen=True)
 class Prior:
     """The model at one quality (hundredths), for colour or grey pictures."""
 
@@ -183,23 +196,27 @@ class Prior:
         row = interpolate(self.tables.gain, self.quality)
         return row * (256 / MEAN_UNITS / 2.0**GAIN_SHIFT)
 
-    def run(self, z: Int32, exchange: Exchange) -> Int32:
+    def opening(self, z: Int32) -> Opening:
+        """The first step's parameters: an encoder that runs twice on one z needs them once."""
+        common = self.common(z)
+        context = self.empty_context(z.shape[1] * 4, z.shape[2] * 4)
+        return Opening(z, common, *self._asked(0, context, common))
+
+    def run(self, opening: Opening, exchange: Exchange) -> Int32:
         """Walk through the four steps; the same walk encodes and decodes.
 
-        z (Z,h/4,w/4): decoded hyper-latents. exchange(step, means, indices) is asked for the
+        opening: of the decoded hyper-latents. exchange(step, means, indices) is asked for the
         symbols of each step. Returns y_hat (M,h,w) in 1/16 of a step.
         """
-        m, walk = len(self.tables.luma), self.walk
-        h, w = z.shape[1] * 4, z.shape[2] * 4
-        common, context = self.common(z), self.empty_context(h, w)
+        m, walk, common = len(self.tables.luma), self.walk, opening.common
+        h, w = common.shape[2:]
+        context = self.empty_context(h, w)
         y_hat = np.zeros((m, h, w), np.int32)
         inverse = walk.rows(self._row("inverse"))
         for step in range(STEPS):
-            raw_mean, raw_index = self.networks.prior(step, context, common)
-            if step in self.tables.offsets:
-                offset = self.tables.offset(step, self.quality)
-                raw_mean = self.networks.predictor(step, context, raw_mean, offset)
-            mean, index = self._parameters(raw_mean, raw_index)
+            mean, index = opening.mean, opening.index
+            if step > 0:
+                mean, index = self._asked(step, context, common)
             values = exchange(step, mean.ravel(), index.ravel()).astype(np.int64)
             values *= MEAN_UNITS
             values += mean.ravel()
@@ -212,12 +229,20 @@ class Prior:
                 walk.scatter(step, context[0, :m], u.ravel())
         return y_hat
 
+    def _asked(self, step: int, context: Float, common: Float) -> tuple[Int64, Index]:
+        """Means in 1/16 of a step and table indices, (channels, n), as the networks have them."""
+        raw_mean, raw_index = self.networks.prior(step, context, common)
+        if step in self.tables.offsets:
+            offset = self.tables.offset(step, self.quality)
+            raw_mean = self.networks.predictor(step, context, raw_mean, offset)
+        return self._parameters(raw_mean, raw_index)
+
     def _row(self, name: str) -> Int64:
         row: Int64 = interpolate(getattr(self.tables, name), self.quality)
         return row
 
     def _parameters(self, raw_mean: Float, raw_index: Float) -> tuple[Int64, Index]:
-        """Means in 1/16 of a step and table indices, (channels, n), from a step's integers."""
+        """The same from a step's integers."""
         walk = self.walk
         mean = walk.kept(raw_mean).astype(np.int64)
         mean *= walk.rows(self._row("gain"))

@@ -46,10 +46,14 @@ def quantise(
     `table` comes from `shifts`; index 0 is the certain zero. strength: share of the shift that
     is taken, one for all or (n,); 0 is plain rounding. A symbol shrinks by one at most.
     """
+    symbols = np.zeros(r.shape, np.int32)
     size = np.abs(r)
+    at = np.flatnonzero(size > 0.5)  # of most latents the rest, which is 0, is much more
+    at = at[index[at] != 0]
+    size = size[at]
     k = np.rint(size)
-    shift = table[index, np.minimum(k, DEEPEST).astype(np.intp)] * np.float32(strength)
+    shift = table[index[at], np.minimum(k, DEEPEST).astype(np.intp)]
+    shift *= strength[at] if isinstance(strength, np.ndarray) else np.float32(strength)
     k -= size - (k - np.float32(0.5)) < np.minimum(shift, np.float32(0.5))
-    k[index == 0] = 0
-    symbols: npt.NDArray[np.int32] = np.copysign(k, r).astype(np.int32)
+    symbols[at] = np.copysign(k, r[at])
     return symbols

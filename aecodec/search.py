@@ -87,7 +87,8 @@ def plan(
     """What a level of effort without passes means to code in a tile; arguments as of `choose`."""
     if not level.by_cost:
         u = window.inner
-        return Plan(u, hyper_latents(model, u, quality), _strength(level, quality))
+        opening = model.at(quality, grey).opening(hyper_latents(model, u, quality))
+        return Plan(u, opening, _strength(level, quality))
     search = _Search(Cost(model, quality, grey), window, level)
     if level.looks_back:
         search.look_back(turn or nullcontext())
@@ -106,8 +107,9 @@ class _Search:
         self._dead_zone = (STEP_WORTH / cost.per_step).astype(np.float32)
         self._target = window.inner
         h_a = cost.model.networks.hyper_analysis(self._target, cost.quality)
-        self._z = rounded_z(cost.model, h_a, cost.quality, level.z_worth)
-        self._z_target = self._z.astype(np.float32)
+        z = rounded_z(cost.model, h_a, cost.quality, level.z_worth)
+        self._open(z)
+        self._z_target = z.astype(np.float32)
         self._foresight = Foresight(cost) if level.passes else None
         self._seen: Slopes | None = None
         self._least, self._passes = float("inf"), 0
@@ -117,7 +119,11 @@ class _Search:
 
     def plan(self) -> Plan:
         """The present target."""
-        return Plan(self._target, self._z, self._strength * self._dead_zone)
+        return Plan(self._target, self._opening, self._strength * self._dead_zone)
+
+    def _open(self, z: Int32) -> None:
+        """Take other hyper-latents."""
+        self._opening = self._cost.model.at(self._cost.quality, self._cost.grey).opening(z)
 
     def _coded(self) -> Coded:
         """Its symbols."""
@@ -165,7 +171,7 @@ class _Search:
         self._target = self._target + pull * (better - self._target)
         z = coded.z - slopes.z / 2 / Z_WORTH
         self._z_target += pull * (z - self._z_target)
-        self._z = rounded_z(cost.model, self._z_target, cost.quality, Z_WORTH)
+        self._open(rounded_z(cost.model, self._z_target, cost.quality, Z_WORTH))
 
     def _slopes(self, coded: Coded) -> Slopes:
         """What is believed of the slopes of later symbols' bits."""

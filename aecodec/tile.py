@@ -13,7 +13,7 @@ from aecodec.container import Tile
 from aecodec.entropy import SYMBOL_LIMIT, SymbolDecoder, SymbolEncoder
 from aecodec.errors import SymbolError
 from aecodec.model import Model
-from aecodec.prior import MEAN_UNITS, Z_LIMIT, Index
+from aecodec.prior import MEAN_UNITS, Z_LIMIT, Index, Opening
 from aecodec.quantise import STRENGTH, quantise
 
 Float = npt.NDArray[np.float32]
@@ -43,12 +43,12 @@ class Checksum:
 class Plan:
     """What the encoder means to code in a tile; its symbols follow from it.
 
-    u: the target (M,h,w), h and w multiples of 4. z: hyper-latents (Z,h/4,w/4). strength: of
+    u: the target (M,h,w), h and w multiples of 4. opening: of its hyper-latents. strength: of
     the dead zone (see `aecodec.quantise`), for all channels or one for each (M,).
     """
 
     u: Float
-    z: Int32
+    opening: Opening
     strength: float | Float
 
 
@@ -76,10 +76,14 @@ def code_tile(model: Model, plan: Plan, quality: int, grey: bool) -> Coded:
     """Choose the symbols of a tile: each step's means follow from the symbols before it."""
     prior, steps = model.at(quality, grey), []
     walk, y = prior.walk, plan.u * prior.steps_per_u().astype(np.float32)[:, None, None]
+    if not np.isfinite(y).all():  # a latent that overflowed
+        y = np.nan_to_num(y)
 
     def exchange(step: int, mean: npt.NDArray[np.int64], index: Index) -> Int32:
-        r = np.nan_to_num(walk.gather(step, y) - mean.astype(np.float32) / MEAN_UNITS)
-        r = np.clip(r, -SYMBOL_LIMIT, SYMBOL_LIMIT)
+        r = mean.astype(np.float32)
+        r *= -1 / MEAN_UNITS
+        r += walk.gather(step, y)
+        np.clip(r, -SYMBOL_LIMIT, SYMBOL_LIMIT, out=r)
         strength = plan.strength
         if isinstance(strength, np.ndarray):
             strength = walk.per_element(step, strength, *y.shape[1:])
@@ -87,8 +91,8 @@ def code_tile(model: Model, plan: Plan, quality: int, grey: bool) -> Coded:
         steps.append((symbols, index))
         return symbols
 
-    y_hat = prior.run(plan.z, exchange)
-    return Coded(plan.z, tuple(steps), _natural(model, y_hat, quality))
+    y_hat = prior.run(plan.opening, exchange)
+    return Coded(plan.opening.z, tuple(steps), _natural(model, y_hat, quality))
 
 
 def write_tile(model: Model, coded: Coded, quality: int) -> Tile:
@@ -104,7 +108,8 @@ def write_tile(model: Model, coded: Coded, quality: int) -> Tile:
 
 def encode_tile(model: Model, u: Float, quality: int, grey: bool) -> Tile:
     """Code one tile's latent u (M,h,w) by the dead zone alone, by one strength for all channels."""
-    plan = Plan(u, hyper_latents(model, u, quality), STRENGTH)
+    z = hyper_latents(model, u, quality)
+    plan = Plan(u, model.at(quality, grey).opening(z), STRENGTH)
     return write_tile(model, code_tile(model, plan, quality, grey), quality)
 
 
@@ -125,7 +130,7 @@ def decode_tile(model: Model, tile: Tile, size: tuple[int, int], quality: int, g
         checksum.add(symbols)
         return symbols
 
-    y_hat = prior.run(z.reshape(shape), exchange)
+    y_hat = prior.run(prior.opening(z.reshape(shape)), exchange)
     if checksum.value != tile.checksum:
         raise SymbolError(
             "the decoded symbols do not match their checksum: this decoder is out of step "

@@ -118,7 +118,7 @@ def test_index_is_rounded_half_up_and_clipped(raw: int, index: int) -> None:
         return np.zeros(len(at), np.int32)
 
     prior = Prior(tables(8, 4), Recorder(8, 4, 0, raw), 1234, False)
-    prior.run(np.zeros((2, 1, 1), np.int32), exchange)
+    prior.run(prior.opening(np.zeros((2, 1, 1), np.int32)), exchange)
     assert set(found) == {index}
 
 
@@ -129,7 +129,8 @@ def test_context_holds_what_was_decoded_clipped() -> None:
         assert np.all(mean == 5)
         return np.full(len(at), (3, -500, 500, 0)[step], np.int32)
 
-    y_hat = Prior(tables(m, 4), networks, 0, False).run(np.zeros((2, 1, 1), np.int32), exchange)
+    prior = Prior(tables(m, 4), networks, 0, False)
+    y_hat = prior.run(prior.opening(np.zeros((2, 1, 1), np.int32)), exchange)
     values = [3 * MEAN_UNITS + 5, ACTIVATION_MIN, ACTIVATION_MAX]
     for step, context in enumerate(networks.contexts):
         known = context[0, :m]
@@ -137,6 +138,23 @@ def test_context_holds_what_was_decoded_clipped() -> None:
         assert (known != 0).mean() == step / 4
         assert context[0, m:].sum(0).tolist() == np.full((4, 4), UNITS).tolist()
     assert np.unique(y_hat).tolist() == [-500 * 16 + 5, 5, 3 * 16 + 5, 500 * 16 + 5]
+
+
+def test_one_opening_serves_every_walk() -> None:
+    """An encoder that chooses twice on one z asks the networks for the first step once."""
+    networks = Recorder(8, 4, 5, 0)
+    prior = Prior(tables(8, 4), networks, 0, False)
+    opening = prior.opening(np.ones((2, 1, 1), np.int32))
+    walks = [
+        prior.run(opening, lambda step, mean, at: np.full(len(at), step, np.int32))
+        for _ in range(2)
+    ]
+    assert np.array_equal(*walks)
+    assert len(networks.contexts) == 1 + 2 * 3
+    again = prior.run(
+        prior.opening(opening.z), lambda step, mean, at: np.full(len(at), step, np.int32)
+    )
+    assert np.array_equal(again, walks[0])
 
 
 def test_sums_of_the_default_model_are_in_bounds() -> None:
@@ -223,6 +241,6 @@ def test_the_predictor_improves_the_means_of_its_steps() -> None:
         means.append(set(mean.tolist()))
         return np.zeros(len(mean), np.int32)
 
-    prior.run(np.zeros((2, 1, 1), np.int32), exchange)
+    prior.run(prior.opening(np.zeros((2, 1, 1), np.int32)), exchange)
     assert networks.predicted == [(1, 25.0), (3, 25.0)]
     assert means == [{32}, {48}, {32}, {48}]

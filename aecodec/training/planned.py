@@ -65,5 +65,5 @@ def _by_release(encoder: str, x: Tensor, quality: float, grey: bool) -> Planned:
     y_hat = code_tile(model, wanted, hundredths, grey).y_hat
     y = wanted.u * model.at(hundredths, grey).steps_per_u().astype(np.float32)[:, None, None]
     strength = np.broadcast_to(np.float32(wanted.strength), (len(y),))
-    parts = (y, wanted.z.astype(np.float32), strength.copy(), y_hat)
+    parts = (y, wanted.opening.z.astype(np.float32), strength.copy(), y_hat)
     return Planned(*(torch.from_numpy(part) for part in parts))
