@@ -60,13 +60,17 @@ class TableSet:
     def _models(self) -> dict[int, object]:
         return {}
 
+    @functools.cached_property
+    def open(self) -> npt.NDArray[np.bool_]:
+        """(T,) whether a table has an escape entry; the certain zero has none."""
+        found: npt.NDArray[np.bool_] = self.sizes % 2 == 0
+        if self.skip_first:
+            found[0] = False
+        return found
+
     def radius(self, table: int) -> int:
         """Largest absolute value that table can code without an escape."""
         return int(self.radii[table])
-
-    def is_open(self, table: int) -> bool:
-        """Whether the table has an escape entry."""
-        return int(self.sizes[table]) % 2 == 0
 
     def model(self, table: int) -> object:
         """The coder's model of a table, built on first use (safe to race: equal values)."""
@@ -128,19 +132,15 @@ class SymbolEncoder:
             raise OverflowError("symbol out of range")
         groups = _Groups(index, tables)
         values = symbols[groups.order].astype(np.int32)
-        escaped: list[npt.NDArray[np.int32]] = []
+        radius = np.repeat(tables.radii, groups.counts)
+        outside = np.flatnonzero((np.abs(values) > radius) & np.repeat(tables.open, groups.counts))
+        far, values = values[outside], values + radius
+        values[outside] = 2 * radius[outside] + 1
         for table, start, stop in groups.coded:
-            group, radius = values[start:stop], tables.radius(table)
-            coded = group + radius
-            if tables.is_open(table):
-                outside = np.abs(group) > radius
-                if outside.any():
-                    far = group[outside]
-                    escaped.append((np.abs(far) - radius - 1) * 2 + (far < 0))
-                    coded[outside] = 2 * radius + 1
-            self._coder.encode(coded, tables.model(table))
-        if escaped:
-            self._coder.encode(np.concatenate(escaped).astype(np.int32), _ESCAPE)
+            self._coder.encode(values[start:stop], tables.model(table))
+        if outside.size:
+            beyond = (np.abs(far) - radius[outside] - 1) * 2 + (far < 0)
+            self._coder.encode(beyond.astype(np.int32), _ESCAPE)
 
     def finish(self) -> bytes:
         """The payload: the shortest bytes that, with zeros behind them, decode to the symbols."""

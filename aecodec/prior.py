@@ -31,6 +31,7 @@ STEP_PHASES = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))
 STEPS = len(STEP_PHASES)
 MEAN_UNITS = 16  # of y_hat and means, per quantisation step
 UNITS, INDEX_BITS = 64, 6  # of network activations and scale indices
+MEAN_BITS = 2  # from a network's means, in 1/256 of u, to activations
 ACTIVATION_MIN, ACTIVATION_MAX = -16 * UNITS, 16 * UNITS - 1
 GAIN_SHIFT, INVERSE_SHIFT = 20, 16  # fixed point of the gain tables
 PICTURE_MIN, PICTURE_MAX = -2048, 2047  # a picture so far is in 1/8 of a level around 128
@@ -162,6 +163,20 @@ class Walk:
         assert self.channels is not None
         rows: Int64 = self.channels[self.channels % 4 == quarter] // 4
         return rows
+
+
+def with_means(step: int, context: Float, mean: Float) -> Float:
+    """What a step's predictor sees: the latent so far, with the step's means where it codes.
+
+    context (1,M+4,h,w), means (4,M/4,h/2 * w/2) in 1/256 of u -> (1,M,h,w) in 1/64 of u.
+    """
+    latent = context[:, :-4].copy()
+    near = mean * np.float32(1 / (1 << MEAN_BITS))
+    near += np.float32(0.5)
+    np.floor(near, out=near)
+    np.clip(near, ACTIVATION_MIN, ACTIVATION_MAX, out=near)
+    Walk(None).scatter(step, latent[0], near.ravel())
+    return latent
 
 
 @dataclass(frozen=True)

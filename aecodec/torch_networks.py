@@ -149,13 +149,13 @@ class TorchNetworks(OnnxNetworks):
         return [self._quarters(a, f"prior.{name}", k) for name in ("mean", "scale")]
 
     def _graph_predictor(
-        self, number: int, context: Tensor, mean: Tensor, offset: Tensor
+        self, number: int, latent: Tensor, mean: Tensor, offset: Tensor
     ) -> list[Tensor]:
         predictor = TorchPredictor(self._torch, self._exact_tensor, self._sums, self._exact, number)
         own, dtype = f"predictor.{number}", self._exact_dtype
         layers, blocks = self._count(f"{own}.layers", "weight"), self._count(f"{own}.blocks")
-        context, mean, offset = self._enter(context), mean.to(dtype), offset.to(dtype)
-        return [predictor.run(context, mean, offset, layers, blocks).float()]
+        latent, mean, offset = self._enter(latent), mean.to(dtype), offset.to(dtype)
+        return [predictor.run(latent, mean, offset, layers, blocks).float()]
 
     def _exact_tensor(self, name: str) -> Tensor:
         return self._tensor(name, self._exact_dtype)

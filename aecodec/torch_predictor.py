@@ -7,8 +7,6 @@ from typing import Any
 
 from aecodec.eight_bits import LEVELS
 from aecodec.prior import (
-    ACTIVATION_MAX,
-    ACTIVATION_MIN,
     LAP_BITS,
     PICTURE_MAX,
     PICTURE_MIN,
@@ -17,7 +15,6 @@ from aecodec.prior import (
 )
 
 Tensor = Any  # torch.Tensor, which is not imported here
-MEAN_BITS = 2  # from the means' 1/256 of u to the 1/64 of contexts
 
 
 class TorchPredictor:
@@ -35,27 +32,15 @@ class TorchPredictor:
         self._step, self._own = step, f"predictor.{step}"
         self._scale, self._zero = (tensor(f"{self._own}.{part}") for part in ("points", "zeros"))
 
-    def run(
-        self, context: Tensor, mean: Tensor, offset: Tensor, layers: int, blocks: int
-    ) -> Tensor:
-        """context (1,M+4,h,w), means (4,M/4,n), offset (C,) -> better means (4,M/4,n)."""
+    def run(self, latent: Tensor, mean: Tensor, offset: Tensor, layers: int, blocks: int) -> Tensor:
+        """latent (1,M,h,w), means (4,M/4,n), offset (C,) -> better means (4,M/4,n)."""
         torch, shuffle = self._torch, self._torch.pixel_shuffle
         matrix = self._tensor("predictor.lap")
-        picture = self._cut(self._exact(self._latent(context, mean), "predictor.picture", "out"))
+        picture = self._cut(self._exact(latent, "predictor.picture", "out"))
         picture = self._lap(shuffle(picture, 16), matrix.T)
         missing = self._network(parts_of(torch, picture, 2), offset, layers, blocks)
         missing = self._lap(whole_of(torch, missing, 2), matrix)
         return mean + torch.cat(self._back(parts_of(torch, missing, 16))).flatten(2)
-
-    def _latent(self, context: Tensor, mean: Tensor) -> Tensor:
-        """What is known, with the means of this step where it codes."""
-        u = context[:, :-4].clone()
-        near = self._torch.floor(mean / (1 << MEAN_BITS) + 0.5)
-        near = near.clamp(ACTIVATION_MIN, ACTIVATION_MAX)
-        for quarter, phase in enumerate(STEP_PHASES[self._step]):
-            part = u[0, quarter::4, phase // 2 :: 2, phase % 2 :: 2]
-            part.copy_(near[quarter].reshape(part.shape))
-        return u
 
     def _network(self, a: Tensor, offset: Tensor, layers: int, blocks: int) -> Tensor:
         """The convolutions, on parts (1,4C,H/2,W/2)."""

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aecodec.errors import ModelError
+from aecodec.prior import with_means
 
 Float = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
@@ -163,7 +164,8 @@ class OnnxNetworks:
 
     def predictor(self, step: int, context: Float, mean: Float, offset: Array) -> Float:
         """The predictor, exact: see `aecodec.prior.ExactNetworks`."""
-        return self._run(f"predictor_{step}", context=context, mean=mean, offset=offset)[0]
+        latent = with_means(step, context, mean)
+        return self._run(f"predictor_{step}", latent=latent, mean=mean, offset=offset)[0]
 
     def synthesis(self, y_hat: Float, quality: int) -> npt.NDArray[np.uint8]:
         """g_s: y_hat (M,h,w) in natural units -> pixels (16h,16w,3)."""

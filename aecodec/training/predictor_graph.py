@@ -11,7 +11,6 @@ from onnx import TensorProto
 from aecodec.prior import LAP_BITS, PICTURE_MAX, PICTURE_MIN, PICTURE_UNITS, STEP_PHASES
 from aecodec.training.config import Config
 from aecodec.training.eight_graph import CONTRIB, Point, convolve, last_layer
-from aecodec.training.layers import GRID
 
 if TYPE_CHECKING:
     from aecodec.training.graphs import Graph
@@ -20,14 +19,15 @@ BLOCK = 16
 
 
 def predictor(g: Graph, cfg: Config, step: int) -> None:
-    """context (1,M+4,h,w), means (4,M/4,n) in 1/256 of u, offset (C,) -> better means.
+    """latent (1,M,h,w), means (4,M/4,n) in 1/256 of u, offset (C,) -> better means.
 
-    All are whole numbers; n = h/2 * w/2, quarter by quarter, as the prior gives them.
+    All are whole numbers; n = h/2 * w/2, quarter by quarter, as the prior gives them. The latent is
+    what is known, in 1/64 of u, with the means of this step where it codes.
     """
-    context = g.input("context", TensorProto.FLOAT, [1, cfg.M + 4, "h", "w"])
+    latent = g.input("latent", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
     mean = g.input("mean", TensorProto.FLOAT, [4, cfg.M // 4, "n"])
     offset = g.input("offset", TensorProto.INT32, [cfg.predictor_width])
-    picture = _clip(g, g.exact(_latent(g, cfg, step, context, mean), "predictor.picture", "out"))
+    picture = _clip(g, g.exact(latent, "predictor.picture", "out"))
     matrix = g.store["predictor.lap"]
     picture = _lap(g, g.shuffle(picture, BLOCK), matrix.T)
     parts = g.op("SpaceToDepth", picture, blocksize=2)
@@ -40,25 +40,6 @@ def predictor(g: Graph, cfg: Config, step: int) -> None:
     cells = g.op("Gather", cells, g.constant(np.array(STEP_PHASES[step])), axis=0)
     out = g.op("Add", mean, g.exact_quarters(cells, f"predictor.{step}.back"))
     g.output(out, "better", TensorProto.FLOAT, [4, cfg.M // 4, "n"])
-
-
-def _latent(g: Graph, cfg: Config, step: int, context: str, mean: str) -> str:
-    """What is known, with the means of this step where it codes: (1,M,h,w) in 1/64 of u."""
-
-    def whole(*values: int) -> str:
-        return g.constant(np.array(values, np.int64))
-
-    u = g.op("Slice", context, whole(0), whole(cfg.M), whole(1))
-    near = g.op("Add", g.op("Mul", mean, g.scalar(GRID / 256)), g.scalar(0.5))
-    near = g.op("Floor", g.clip(near, -16 * GRID, 16 * GRID - 0.5))
-    # At each position of the 2x2 cells stands one quarter of the channels, every fourth one.
-    quarter = np.array([STEP_PHASES[step].index(phase) for phase in range(4)])
-    near = g.op("Unsqueeze", g.op("Gather", near, g.constant(quarter), axis=0), whole(2))
-    here = (quarter[:, None, None, None] == np.arange(4)[:, None]).astype(np.float32)
-    size = g.op("Div", g.op("Slice", g.op("Shape", context), whole(2), whole(4)), whole(2))
-    shape = g.op("Concat", whole(1, 4 * cfg.M), size, axis=0)
-    near = g.op("Reshape", g.op("Mul", near, g.constant(here)), shape)
-    return g.op("Add", u, g.op("DepthToSpace", near, blocksize=2))
 
 
 def _network(g: Graph, cfg: Config, step: int, parts: str, offset: str) -> str:
