@@ -57,8 +57,8 @@ class ExactNetworks(Protocol):
         Only of the elements that the step codes, in coding order of all channels.
         """
 
-    def predictor(self, step: int, context: Float, mean: Float, offset: Int32) -> Float:
-        """context (1,M+4,h,w), means (4,M/4,h/2 * w/2), offset (C,) -> better means."""
+    def predictor(self, step: int, latent: Float, mean: Float, offset: Int32) -> Float:
+        """latent (1,M,h,w) of `with_means`, means (4,M/4,n), offset (C,) -> better means."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,8 @@ class Prior:
         raw_mean, raw_index = self.networks.prior(step, context, common)
         if step in self.tables.offsets:
             offset = self.tables.offset(step, self.quality)
-            raw_mean = self.networks.predictor(step, context, raw_mean, offset)
+            latent = with_means(step, context, raw_mean)
+            raw_mean = self.networks.predictor(step, latent, raw_mean, offset)
         return self._parameters(raw_mean, raw_index)
 
     def _row(self, name: str) -> Int64:

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aecodec import arena
 from aecodec.errors import ModelError
-from aecodec.prior import with_means
 
 Float = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
 EXACT_GRAPHS = ("hyper_synthesis", "prior", "predictor")
 BACKWARD_GRAPHS = ("correction", "prior_slope", "hyper_slope")  # for the encoder's search
+SMALLEST = "hyper_synthesis"  # a graph that every use of a model opens
 MAX_QUALITY = 10000  # hundredths
 
 
@@ -68,7 +69,13 @@ class OnnxNetworks:
         They are opened again when they are needed.
         """
         with self._lock:
+            last = self._sessions.get(SMALLEST)
             self._sessions = {}
+        if last is not None and arena.shares():
+            import onnxruntime as ort
+
+            channels = last.get_inputs()[0].shape[1]
+            arena.shrink(ort, last, z=np.zeros((1, channels, 1, 1), np.float32))
 
     def _session(self, name: str) -> Any:
         session = self._sessions.get(name)
@@ -89,6 +96,7 @@ class OnnxNetworks:
         # A plan of memory for each shape keeps a block for each: a third more at 100 megapixels,
         # and no faster.
         options.enable_mem_pattern = False
+        arena.share(ort, options)
         # Threads spin inside a run (a tenth faster), but leave the cores alone between runs.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if not self._optimise:
@@ -162,9 +170,8 @@ class OnnxNetworks:
         mean, scale = self._run("prior", step=index, context=context, common=common)
         return mean, scale
 
-    def predictor(self, step: int, context: Float, mean: Float, offset: Array) -> Float:
+    def predictor(self, step: int, latent: Float, mean: Float, offset: Array) -> Float:
         """The predictor, exact: see `aecodec.prior.ExactNetworks`."""
-        latent = with_means(step, context, mean)
         return self._run(f"predictor_{step}", latent=latent, mean=mean, offset=offset)[0]
 
     def synthesis(self, y_hat: Float, quality: int) -> npt.NDArray[np.uint8]:

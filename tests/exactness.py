@@ -20,7 +20,7 @@ from oracle import IntegerNetworks
 
 from aecodec.container import Tile
 from aecodec.model import Model, open_model
-from aecodec.prior import STEP_PHASES
+from aecodec.prior import STEP_PHASES, with_means
 from aecodec.tile import decode_tile, encode_tile
 from aecodec.transforms import OnnxNetworks
 from aecodec.weights import id_of, open_weights
@@ -49,8 +49,8 @@ class OracleNetworks(OnnxNetworks):
     def prior(self, step: int, context: Float, common: Float) -> tuple[Float, Float]:
         return self._oracle.prior(step, context, common)
 
-    def predictor(self, step: int, context: Float, mean: Float, offset: Any) -> Float:
-        return self._oracle.predictor(step, context, mean, offset)
+    def predictor(self, step: int, latent: Float, mean: Float, offset: Any) -> Float:
+        return self._oracle.predictor(step, latent, mean, offset)
 
 
 def folder_and_vectors() -> tuple[Path, Any]:
@@ -118,8 +118,9 @@ def better_means(networks: OnnxNetworks, step: int, context: Float, mean: Float)
     for quarter, phase in enumerate(STEP_PHASES[step]):
         known[0, quarter : len(tables.luma) : 4, phase // 2 :: 2, phase % 2 :: 2] = 0
     for shift, quality in ((0, 0), (4, 5000), (7, 10000)):
-        arrays = np.floor(known / 2**shift), np.floor(mean / 2**shift)
-        found.append(networks.predictor(step, *arrays, tables.offset(step, quality)))
+        context, mild = np.floor(known / 2**shift), np.floor(mean / 2**shift)
+        latent = with_means(step, context, mild)
+        found.append(networks.predictor(step, latent, mild, tables.offset(step, quality)))
     return found
 
 

@@ -86,15 +86,10 @@ class IntegerNetworks:
         return coded(mean, step), coded(scale, step)
 
     def predictor(
-        self, step: int, context: npt.NDArray[np.float32], mean: npt.NDArray[np.float32],
+        self, step: int, latent: npt.NDArray[np.float32], mean: npt.NDArray[np.float32],
         offset: npt.NDArray[np.int32],
     ) -> npt.NDArray[np.float32]:  # fmt: skip
-        own, whole = f"predictor.{step}", mean.astype(np.int64)
-        u = context[0, :-4].astype(np.int64)
-        near = np.clip((whole + 2) >> 2, LOW, HIGH)
-        for quarter, phase in enumerate(STEP_PHASES[step]):
-            part = u[quarter::4, phase // 2 :: 2, phase % 2 :: 2]
-            part[:] = near[quarter].reshape(part.shape)
+        own, u = f"predictor.{step}", latent[0].astype(np.int64)
         lap = self.tensors["predictor.lap"].astype(np.int64)
         picture = cut(self.exact(u, "predictor.picture", "out"))
         a = parts(lapped(unshuffled(picture), lap.T), 2)

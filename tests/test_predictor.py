@@ -20,7 +20,7 @@ from test_training_stages import LINEAR, started  # noqa: E402, F401
 
 from aecodec import codec  # noqa: E402
 from aecodec.picture import Picture  # noqa: E402
-from aecodec.prior import PICTURE_MIN, PICTURE_UNITS, STEP_PHASES, interpolate  # noqa: E402
+from aecodec.prior import PICTURE_MIN, PICTURE_UNITS, STEP_PHASES, interpolate, with_means  # noqa: E402
 from aecodec.training import export, predict, reopen  # noqa: E402
 from aecodec.training.config import TrainConfig, load_config  # noqa: E402
 from aecodec.training.data import open_tiles  # noqa: E402
@@ -95,6 +95,12 @@ def released(run: tuple[TrainConfig, PartRun], tmp_path: Path) -> tuple[Codec, P
 
 
 def inputs(step: int, most: int = 900) -> tuple[Any, ...]:
+    """What is known with means at the step's elements, these means, and offsets."""
+    context, mean, offset = asked(step, most)
+    return with_means(step, context, mean), mean, offset
+
+
+def asked(step: int, most: int) -> tuple[Any, ...]:
     """Context with nothing at the step's elements, means, and offsets."""
     rng = np.random.default_rng(0)
     context = rng.integers(-most, most, (1, LINEAR.M + 4, 8, 4)).astype(np.float32)
@@ -123,11 +129,12 @@ def test_what_is_released_is_what_was_trained(released: tuple[Codec, Path]) -> N
     """But for rounding between the two passes of the lapped filter, which training leaves out."""
     model, folder = released
     assert model.predictor is not None
-    context, mean, _ = inputs(3, 100)  # nothing is clipped
+    context, mean, _ = asked(3, 100)  # nothing is clipped
     quality = torch.tensor([40.0])
     tables = load_file(folder / "model.safetensors")["tables.predictor_3"].numpy()
     offset = interpolate(tables.astype(np.int64), 4000).astype(np.int32)
-    exact = OnnxNetworks(folder, {}, 1).predictor(3, context, mean, offset) - mean
+    latent = with_means(3, context, mean)
+    exact = OnnxNetworks(folder, {}, 1).predictor(3, latent, mean, offset) - mean
     shaped = torch.from_numpy(mean / 256).reshape(4, 1, LINEAR.M // 4, 4, 2)
     planes = [shaped[STEP_PHASES[3].index(phase)] for phase in range(4)]
     with torch.no_grad():

@@ -25,6 +25,7 @@ from aecodec.prior import (
     PriorTables,
     Walk,
     interpolate,
+    with_means,
 )
 
 Float = npt.NDArray[np.float32]
@@ -47,10 +48,10 @@ class Recorder:
         return np.full(shape, self.mean, np.float32), np.full(shape, self.index, np.float32)
 
     def predictor(
-        self, step: int, context: Float, mean: Float, offset: npt.NDArray[np.int32]
+        self, step: int, latent: Float, mean: Float, offset: npt.NDArray[np.int32]
     ) -> Float:
         self.predicted.append((step, float(offset[0])))
-        assert np.array_equal(context, self.contexts[-1])
+        assert np.array_equal(latent, with_means(step, self.contexts[-1], mean))
         return mean + 16
 
 
@@ -98,6 +99,21 @@ def test_order_of_the_elements() -> None:
         ]
         ids = np.arange(m * h * w).reshape(m, h, w)
         assert Walk(None).gather(step, ids).tolist() == [ids[at] for at in expected]
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_a_predictor_sees_means_where_the_step_codes(step: int) -> None:
+    rng = np.random.default_rng(step)
+    context = rng.integers(-1024, 1024, (1, 12, 4, 6)).astype(np.float32)
+    mean = rng.integers(-5000, 5000, (4, 2, 6)).astype(np.float32)
+    expected = context[0, :8].astype(np.int64)
+    for quarter, phase in enumerate(STEP_PHASES[step]):
+        part = expected[quarter::4, phase // 2 :: 2, phase % 2 :: 2]
+        whole = (mean[quarter].astype(np.int64) + 2) >> 2  # of 1/256 to 1/64, half up
+        part[...] = np.clip(whole, ACTIVATION_MIN, ACTIVATION_MAX).reshape(part.shape)
+    before = context.copy()
+    assert np.array_equal(with_means(step, context, mean)[0], expected)
+    assert np.array_equal(context, before)
 
 
 def test_interpolation_in_integers() -> None:
