@@ -14,7 +14,6 @@ from aecodec.prior import UNITS
 
 Tensor = Any  # torch.Tensor, which is not imported here
 LEVELS = 255
-LEVEL, BLACK = 1 / 64, -2.0  # a level of the picture and its least value, in units of 64 levels
 BLOCK_POINTS = 7  # of a block of the prior
 
 
@@ -30,23 +29,12 @@ class EightBitFilter:
         points = tensor(f"{own}.points", torch.float32)
         self._scale, self._zero = points[:, 0], points[:, 1]
 
-    def first(self, parts: Tensor, name: str, quality: Tensor) -> Tensor:
-        """The first convolution of whole levels of the picture's parts, in units of 64 levels."""
-        levels = self._cut((parts / LEVEL).round_().add_(-BLACK / LEVEL)).add_(BLACK / LEVEL)
-        return self._products(levels, name, LEVEL * quality.flatten(), 0)
-
-    def enter(self, a: Tensor) -> Tensor:
-        """In 8 bits what a first convolution in floating point and its ReLU gave."""
-        return self._to(a, 0)
-
     def run(
         self, a: Tensor, layers: Sequence[str], blocks: Sequence[str], last: str = ""
     ) -> Tensor:
-        """Integers a (1,C,h,w) through named convolutions, residual blocks, and `last` if given.
-
-        Gives real values.
-        """
+        """a (1,C,h,w) through the named convolutions and residual blocks, and `last` if given."""
         at = 0
+        a = self._to(a, at)
         for name in layers:
             a = self._convolve(a, name, at, at + 1)
             at += 1
@@ -70,16 +58,14 @@ class EightBitFilter:
         return (whole - self._zero[point]).mul_(self._scale[point])
 
     def _convolve(self, whole: Tensor, name: str, source: int, target: int) -> Tensor:
-        return self._products(whole - self._zero[source], name, self._scale[source], target)
-
-    def _products(self, whole: Tensor, name: str, unit: Tensor, target: int) -> Tensor:
-        """A convolution of integers; unit: of their products, one number or one per row."""
         float32 = self._torch.float32
         weight, bias, scale = (
             self._tensor(f"{name}.{part}", float32) for part in ("weight", "bias", "weight_scale")
         )
-        total = self._torch.nn.functional.conv2d(whole, weight, bias, padding=1)
-        factor = unit * scale / self._scale[target]
+        total = self._torch.nn.functional.conv2d(
+            whole - self._zero[source], weight, bias, padding=1
+        )
+        factor = self._scale[source] * scale / self._scale[target]
         return self._cut(total.mul_(factor[:, None, None]).round_().add_(self._zero[target]))
 
 

@@ -244,32 +244,23 @@ class TorchNetworks(OnnxNetworks):
     def _filter(self, x: Tensor, own: str, quality: Tensor) -> Tensor:
         """The residual 3x3 convolutions at half resolution; own: name of the band's tensors."""
         torch = self._torch
+        a = self._conv3(parts_of(torch, x, 2), f"{own}.first") * quality
+        a = torch.nn.functional.leaky_relu(a, 0.1)
         names = [f"{own}.layers.{i}" for i in range(self._count(f"{own}.layers", "weight"))]
         blocks = [f"{own}.blocks.{i}" for i in range(self._count(f"{own}.blocks"))]
         last = f"{own}.last"
         in_eight = self._has(f"{last}.weight_scale")
-        parts = parts_of(torch, x, 2)
         if self._has(f"{own}.points"):
             eight = EightBitFilter(torch, self._tensor, own)
-            if self._has(f"{own}.first.weight_scale"):
-                a = eight.first(parts, f"{own}.first", quality)
-            else:
-                a = eight.enter(self._first(parts, own, quality))
             a = eight.run(a, names, blocks, last if in_eight else "")
         else:
-            a = self._first(parts, own, quality)
-            slope = float(self._tensor(f"{own}.slope", torch.float32)[0])
+            slope = float(self._tensor(f"{own}.slope", torch.float32))
             for name in names:
                 a = torch.nn.functional.leaky_relu(self._conv3(a, name), slope)
             for name in blocks:
                 b = torch.nn.functional.leaky_relu(self._conv3(a, f"{name}.w1"), slope)
                 a = a + self._conv3(b, f"{name}.w2")
         return whole_of(torch, a if in_eight else self._conv3(a, last), 2)
-
-    def _first(self, parts: Tensor, own: str, quality: Tensor) -> Tensor:
-        a = self._conv3(parts, f"{own}.first") * quality
-        slopes = self._tensor(f"{own}.slope", self._torch.float32)  # inner, and of this one
-        return self._torch.nn.functional.leaky_relu(a, float(slopes[1]) if len(slopes) > 1 else 0.1)
 
     def _conv3(self, a: Tensor, name: str) -> Tensor:
         weight, bias = (

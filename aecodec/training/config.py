@@ -31,8 +31,7 @@ class Config:
     filter_layers: int = 2
     filter_blocks: int = 0  # residual blocks of two convolutions more
     filter_slope: float = 0.1  # of the filter's inner leaky ReLUs; 8 bits ask for 0
-    filter_first_eight: bool = False  # whether its first convolution is one of those in 8 bits
-    filter_last_eight: bool = False  # and its last one
+    filter_last_eight: bool = False  # whether its last convolution is one of those in 8 bits
     filter_bands: int = 1  # of quality, each with a filter of its own
     M: int = 320
     Z: int = 96

@@ -16,11 +16,11 @@ WIDTH = 16  # of a last layer, spare channels included: faster than with the 12 
 
 def convolve(
     g: Graph, a: str, name: str, source: Point, target: Point,
-    step: str = "", bias: str = "", factors: str = "", spare: int = 0,
+    step: str = "", bias: str = "", spare: int = 0,
 ) -> str:  # fmt: skip
     """A convolution in 8 bits; with `step`, 1x1 with the step's tensors of a stack of four.
 
-    bias: in place of the layer's own. factors: of every output, a vector.
+    bias: in place of the layer's own.
     spare: kernels of nothing after its own, where a round number of channels is faster.
     """
     shape = g.store[f"{name}.weight"].shape
@@ -36,8 +36,6 @@ def convolve(
         weight = g.op("Concat", weight, empty, axis=0)
         scale = g.op("Concat", scale, g.constant(np.ones(spare, np.float32)), axis=0)
         bias = g.op("Concat", bias, g.constant(np.zeros(spare, np.int32)), axis=0)
-    if factors:
-        scale = g.op("Mul", scale, factors)
     zeros = g.constant(np.zeros(rows + spare, np.int8))
     return g.op("QLinearConv", a, *source, weight, scale, zeros, *target, bias,
                 kernel_shape=[side] * 2, pads=[side // 2] * 4,

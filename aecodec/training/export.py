@@ -141,8 +141,7 @@ def filter_tensors(filter_: Filter) -> dict[str, Array]:
         if isinstance(conv, nn.Conv2d):
             out[f"{name}.weight"] = to_numpy(conv.weight, "float16")
             out[f"{name}.bias"] = to_numpy(conv.bias)
-    slopes = [filter_.slope, filter_.first_slope] if filter_.first_eight else [filter_.slope]
-    out["slope"] = np.array(slopes, np.float32)
+    out["slope"] = np.array([filter_.slope], np.float32)
     if filter_.high.any():
         out |= _eight_bit_tensors(filter_)
     out["first.weight"] = by_position(out["first.weight"], 1)
@@ -155,14 +154,14 @@ def _eight_bit_tensors(filter_: Filter) -> dict[str, Array]:
     """Points of a filter, and its convolutions between them."""
     scale, zero = filter_.scales()
     out = {"points": to_numpy(torch.stack([scale, zero], 1))}
-    for name, source in filter_.sources(scale).items():
+    for name, source in filter_.sources().items():
         conv = filter_.get_submodule(name)
         assert isinstance(conv, nn.Conv2d)
         assert conv.bias is not None
         whole, weight_scale = whole_weights(conv.weight)
         out[f"{name}.weight"] = to_numpy(whole, "int8")
         out[f"{name}.weight_scale"] = to_numpy(weight_scale)
-        bias = conv.bias.detach() / (source * weight_scale)
+        bias = conv.bias.detach() / (scale[source] * weight_scale)
         out[f"{name}.bias"] = to_numpy(bias.round(), "int32")
     return out
 

@@ -6,10 +6,9 @@ half resolution learn from every position what 16x16 blocks would have to learn 
 Its inner convolutions are released in 8 bits: activations 0..255 with a scale and a zero
 point per tensor ("point"), weights -63..63 with a scale per output channel. Seven bits of
 weight keep sums of two products within 16 bits, which some processors add in. The first
-convolution is in 8 bits with `filter_first_eight`: it reads whole levels, and what it adds is added
-to the picture before these were rounded. The last is in 8 bits with `filter_last_eight`: what the
-filter adds is then in steps of a third of a level or so, a tenth of a coding error. A plain ReLU is
-free in 8 bits: values below the zero point are cut off anyway.
+convolution, at picture precision, stays in floating point. The last is in 8 bits with
+`filter_last_eight`: what the filter adds is then in steps of a third of a level or so, a tenth
+of a coding error. A plain ReLU is free in 8 bits: values below the zero point are cut off anyway.
 
 The scale of quality is cut into bands of equal width, and each has a filter of its own: noise of
 coarse steps wants other kernels than that of fine ones, and a decoder runs one of them only.
@@ -17,8 +16,7 @@ coarse steps wants other kernels than that of fine ones, and a decoder runs one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +25,9 @@ from torch import Tensor, nn
 from aecodec.training.config import Config
 from aecodec.training.layers import QualityVectors, per_row, whole_weights
 
-T = TypeVar("T")
 LEVELS = 255
 LEAST_FACTOR = 0.01  # of a quality on a channel: a positive one commutes with the first ReLU
-SLOPE = 0.1  # of the leaky ReLU after a first convolution in floating point
-LEVEL, BLACK = 1 / 64, -2.0  # a level of the picture and its least value, in units of 64 levels
+SLOPE = 0.1  # of the leaky ReLU after the first convolution
 
 
 class FilterBlock(nn.Module):
@@ -142,8 +138,7 @@ class Filter(nn.Module):
         self.last = nn.Conv2d(c, 12, 3, padding=1)
         nn.init.normal_(self.last.weight, std=1e-3)
         nn.init.zeros_(self.last.bias)
-        self.first_eight, self.last_eight = cfg.filter_first_eight, cfg.filter_last_eight
-        self.first_slope = 0.0 if self.first_eight else SLOPE
+        self.last_eight = cfg.filter_last_eight
         points = 1 + layers + 3 * blocks + self.last_eight
         self.register_buffer("low", torch.zeros(points))  # least and greatest value of a point
         self.register_buffer("high", torch.zeros(points))
@@ -154,7 +149,7 @@ class Filter(nn.Module):
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
         """x (B,3,H,W) in units of 64 levels, quality (B,) -> correction, same units."""
         factors = self.factors(quality).clamp_min(LEAST_FACTOR)
-        a = F.leaky_relu(self._first(F.pixel_unshuffle(x, 2)) * factors, self.first_slope)
+        a = F.leaky_relu(self.first(F.pixel_unshuffle(x, 2)) * factors, SLOPE)
         a, point = self._at(a, 0), 1
         for layer in self.layers:
             a = self._at(F.leaky_relu(self._inner(layer, a), self.slope), point)
@@ -173,17 +168,16 @@ class Filter(nn.Module):
         self.low.zero_()
         self.high.zero_()
 
-    def sources(self, scale: Sequence[T]) -> dict[str, T | float]:
-        """Scale of what each convolution in 8 bits reads, by its name; scale: of the points."""
-        out: dict[str, T | float] = {"first": LEVEL} if self.first_eight else {}
-        point = 0
+    def sources(self) -> dict[str, int]:
+        """The point that each inner convolution reads, by the convolution's name."""
+        out, point = {}, 0
         for i in range(len(self.layers)):
-            out[f"layers.{i}"] = scale[point]
+            out[f"layers.{i}"] = point
             point += 1
         for i in range(len(self.blocks)):
-            out |= {f"blocks.{i}.w1": scale[point], f"blocks.{i}.w2": scale[point + 1]}
+            out |= {f"blocks.{i}.w1": point, f"blocks.{i}.w2": point + 1}
             point += 3
-        return out | ({"last": scale[point]} if self.last_eight else {})
+        return out | ({"last": point} if self.last_eight else {})
 
     def scales(self) -> tuple[Tensor, Tensor]:
         """Scale and zero point (an integer 0..255) of every point."""
@@ -205,17 +199,6 @@ class Filter(nn.Module):
             return torch.fake_quantize_per_tensor_affine(
                 a.float(), float(scale[point]), int(zero[point]), 0, LEVELS
             )
-
-    def _first(self, parts: Tensor) -> Tensor:
-        if not self.first_eight:
-            out: Tensor = self.first(parts)
-            return out
-        if self.quantised:
-            with torch.autocast(parts.device.type, enabled=False):
-                parts = torch.fake_quantize_per_tensor_affine(
-                    parts.float(), LEVEL, round(-BLACK / LEVEL), 0, LEVELS
-                )
-        return self._inner(self.first, parts)
 
     def _inner(self, conv: nn.Module, a: Tensor) -> Tensor:
         assert isinstance(conv, nn.Conv2d)

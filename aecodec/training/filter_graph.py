@@ -12,8 +12,8 @@ from onnx import TensorProto
 
 from aecodec.training.backward import through_layer, through_relu
 from aecodec.training.config import Config
-from aecodec.training.eight_graph import CONTRIB, Point, convolve, last_layer
-from aecodec.training.filter import BLACK, LEVEL, SLOPE
+from aecodec.training.eight_graph import CONTRIB, convolve, last_layer
+from aecodec.training.filter import SLOPE
 
 if TYPE_CHECKING:
     from aecodec.training.graphs import Graph
@@ -29,12 +29,10 @@ class FilterGraph:
         self._g, self._cfg, self._name = g, cfg, name
         self._quality = "q_filter"
         self._eight = f"{name}.points" in g.store
-        self._first_eight = f"{name}.first.weight_scale" in g.store
         self._last_eight = f"{name}.last.weight_scale" in g.store
         if self._eight and cfg.filter_slope:
             raise ValueError("the filter in 8 bits needs filter_slope = 0")
-        self._slope = 0.0 if cfg.filter_first_eight else SLOPE  # after the first convolution
-        self._first = ""  # what its ReLU reads, or, in 8 bits, gives
+        self._first = ""  # before its ReLU
         self._active: dict[str, str] = {}  # what each convolution before a ReLU gave, after it
 
     def forward(self, parts: str) -> str:
@@ -45,13 +43,10 @@ class FilterGraph:
         """
         g = self._g
         g.input(self._quality, TensorProto.FLOAT, [1, self._cfg.F, 1, 1])
-        if self._first_eight:
-            a = self._eight_bits(parts)
-            return a if self._last_eight else g.conv3(a, f"{self._name}.last")
         # The quality's factors are positive: they can as well come after the ReLU, which a
         # runtime then computes with the convolution, and become one with the scale of 8 bits.
         self._first = g.conv3(parts, f"{self._name}.first")
-        a = g.op("LeakyRelu", self._first, alpha=self._slope)
+        a = g.op("LeakyRelu", self._first, alpha=SLOPE)
         a = self._eight_bits(a) if self._eight else self._floating(g.op("Mul", a, self._quality))
         return a if self._last_eight else g.conv3(a, f"{self._name}.last")
 
@@ -70,11 +65,8 @@ class FilterGraph:
             name = f"{self._name}.layers.{i}"
             s = through_layer(g, self._passed(s, name), name)
         s = g.op("Mul", s, self._quality)
-        if self._first_eight:
-            s = through_relu(g, s, self._first)
-        else:
-            positive = g.op("Greater", self._first, g.scalar(0.0))
-            s = g.op("Where", positive, s, g.op("Mul", s, g.scalar(self._slope)))
+        positive = g.op("Greater", self._first, g.scalar(0.0))
+        s = g.op("Where", positive, s, g.op("Mul", s, g.scalar(SLOPE)))
         return through_layer(g, s, f"{self._name}.first")
 
     def _floating(self, a: str) -> str:
@@ -91,27 +83,20 @@ class FilterGraph:
         self._active[layer] = self._g.op("LeakyRelu", a, alpha=self._cfg.filter_slope)
         return self._active[layer]
 
-    def _enter(self, a: str, point: Point) -> str:
-        """In 8 bits what the first convolution reads, or, after its ReLU, gave."""
-        g, name = self._g, self._name
-        quality = g.op("Reshape", self._quality, g.constant(np.array([self._cfg.F])))
-        if self._first_eight:
-            level = _point(g, LEVEL, -BLACK / LEVEL)
-            a = g.op("QuantizeLinear", a, *level)
-            self._first = convolve(g, a, f"{name}.first", level, point, factors=quality)
-            return self._first
-        zero_points = g.constant(np.full(self._cfg.F, g.store[f"{name}.points"][0, 1], np.uint8))
-        return g.op("QuantizeLinear", a, g.op("Div", point[0], quality), zero_points, axis=1)
-
     def _eight_bits(self, a: str) -> str:
         g, cfg, name = self._g, self._cfg, self._name
-        points = [_point(g, scale, zero) for scale, zero in g.store[f"{name}.points"]]
+        quality = g.op("Reshape", self._quality, g.constant(np.array([cfg.F])))
+        points = [
+            (g.constant(np.array(scale, np.float32)), g.constant(np.array(zero, np.uint8)))
+            for scale, zero in g.store[f"{name}.points"]
+        ]
 
         def layer(a: str, own: str, source: int, target: int) -> str:
             self._active[own] = convolve(g, a, own, points[source], points[target])
             return self._active[own]
 
-        a = self._enter(a, points[0])
+        zero_points = g.constant(np.full(cfg.F, g.store[f"{name}.points"][0, 1], np.uint8))
+        a = g.op("QuantizeLinear", a, g.op("Div", points[0][0], quality), zero_points, axis=1)
         for i in range(cfg.filter_layers):
             a = layer(a, f"{name}.layers.{i}", i, i + 1)
         at = cfg.filter_layers  # the point of a
@@ -132,7 +117,3 @@ class FilterGraph:
             return through_relu(g, slope, active)
         low = g.op("Mul", slope, g.scalar(self._cfg.filter_slope))
         return g.op("Where", g.op("Greater", active, g.scalar(0.0)), slope, low)
-
-
-def _point(g: Graph, scale: float, zero: float) -> Point:
-    return g.constant(np.array(scale, np.float32)), g.constant(np.array(zero, np.uint8))

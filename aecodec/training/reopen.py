@@ -62,10 +62,10 @@ def filter_state(stored: dict[str, Array], filter_: Filter) -> dict[str, Array]:
     if "points" in stored:
         scale, zero = out.pop("points").T
         out["low"], out["high"] = -zero * scale, (LEVELS - zero) * scale
-        for name, source in filter_.sources(scale).items():
+        for name, source in filter_.sources().items():
             weight_scale = out.pop(f"{name}.weight_scale")
             out[f"{name}.weight"] = out[f"{name}.weight"] * weight_scale[:, None, None, None]
-            out[f"{name}.bias"] = out[f"{name}.bias"] * source * weight_scale
+            out[f"{name}.bias"] = out[f"{name}.bias"] * scale[source] * weight_scale
     out.pop("slope")
     return out
 
