@@ -20,6 +20,7 @@ from aecodec import quantise  # noqa: E402
 from aecodec.training import data, export, join, synthesis, train, widen  # noqa: E402
 from aecodec.training.config import Config, TrainConfig  # noqa: E402
 from aecodec.training.model import Codec  # noqa: E402
+from aecodec.training.pool import Pool  # noqa: E402
 from aecodec.training.precision import precision  # noqa: E402
 from aecodec.training.stages import freeze_analysis, freeze_synthesis, load_start  # noqa: E402
 from aecodec.training.symbols import SCALE_LEVELS, SymbolModel, Tally  # noqa: E402
@@ -124,6 +125,20 @@ def test_the_synthesis_alone_learns_and_nothing_else_moves(
         with torch.no_grad():
             losses.append(float(synthesis.distortion(model, pool)))
     assert losses[1] < losses[0]
+
+
+def test_what_no_filter_restores_is_not_learned_from(started: tuple[TrainConfig, Path]) -> None:
+    model = Codec(LINEAR)
+    torch.manual_seed(2)
+    pixels = (torch.rand(8, 3, 16, 16) * 255).round()
+    near = pixels - 128 + torch.randn_like(pixels)
+    near[3] = 0.0  # a checkerboard of colours, of which nothing is left
+    pool = Pool(near.half(), pixels.to(torch.uint8), torch.full((8,), 50.0))
+    assert synthesis.replace_hopeless(model, pool) == 1
+    assert torch.equal(pool.x[3], pool.x[0])
+    assert torch.equal(pool.source[3], pool.source[0])
+    assert torch.equal(pool.x[4:], pixels[4:].to(torch.uint8))
+    assert synthesis.replace_hopeless(model, pool) == 0
 
 
 def test_the_filter_alone_learns_with_more_blocks_than_it_started_from(

@@ -26,6 +26,7 @@ from aecodec.training.pool import Pool, code_pool, filter_alone
 from aecodec.training.precision import half_pays
 
 WATCHED = 40  # batches
+HOPELESS = 12.0  # times the median of what the linear path leaves of crops
 PARTS = ("linear_s", "linear_bias", "g_s.", "q_s8.", "q_s16.", "filter.")
 
 
@@ -41,10 +42,34 @@ def distortion(model: Codec, batch: Pool) -> Tensor:
     with torch.autocast(device.type, torch.bfloat16, enabled=half_pays(device)):
         restore = model.restore if filter_alone(model) else model.synthesis
         x_hat = restore(batch.source.to(device).float(), quality)
-    mse = (x_hat.float() - batch.x.to(device).float()).square().flatten(1).mean(1)
+    return _weighted_error(model, x_hat, batch.x.to(device), quality).mean()
+
+
+def _weighted_error(model: Codec, x_hat: Tensor, x: Tensor, quality: Tensor) -> Tensor:
+    """(B,): lambda^1/2 x MSE of each sample."""
+    mse = (x_hat.float() - x.float()).square().flatten(1).mean(1)
     log_lambda = model.cfg.log_lambda(quality)
     middle = 0.5 * (math.log(model.cfg.lambda_min) + math.log(model.cfg.lambda_max))
-    return (torch.exp(0.5 * (log_lambda + middle)) * mse).mean()
+    return torch.exp(0.5 * (log_lambda + middle)) * mse
+
+
+@torch.no_grad()
+def replace_hopeless(model: Codec, pool: Pool) -> int:
+    """Put other crops in place of those that no filter restores; gives how many these were.
+
+    Colours that change from pixel to pixel are finer than the chroma of the latent: of such a tile
+    everything is lost, and its gradient is a thousand times that of others. pool: of pictures of
+    the linear path.
+    """
+    left = torch.cat([
+        _weighted_error(model, (source.float() + 128.0).clamp(0.0, 255.0), x, quality)
+        for source, x, quality in zip(*(part.split(32) for part in pool), strict=True)
+    ])  # fmt: skip
+    hopeless = left > HOPELESS * left.median()
+    good, bad = (torch.nonzero(rows)[:, 0] for rows in (~hopeless, hopeless))
+    for part in pool:
+        part[bad] = part[good[: len(bad)]]
+    return len(bad)
 
 
 @torch.no_grad()
@@ -79,6 +104,8 @@ def run(cfg: TrainConfig, count: int, device: torch.device, encoder: str = "") -
     state = open_run(cfg, device)
     tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
     pool = code_pool(state.model, tiles, cfg, count, encoder)
+    if filter_alone(state.model):
+        replace_hopeless(state.model, pool)
     if cfg.quantised_filter and state.model.filter.lacks_ranges():
         watch(state.model, pool, cfg)
     state.train(distortion, batches(pool, cfg, state.step))
