@@ -7,6 +7,7 @@ Only click and the standard library are imported here, so that help and `info` a
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import os
@@ -40,12 +41,16 @@ def main() -> NoReturn:
         if stream is not None:  # a name that the terminal cannot show must not end a batch
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     status = run(sys.argv[1:])
+    if (
+        not jobs.gate.closed
+    ):  # else workers may be in the middle of a picture: nobody waits for them
+        atexit._run_exitfuncs()  # of libraries: matplotlib has a folder to remove
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             if stream is not None:
                 stream.flush()
-    # Nothing is left to do. Taking interpreter and graphs apart would add a tenth to the time of a
-    # single picture, and after an interruption wait for workers in the middle of one.
+    # Nothing is left to do: taking interpreter and graphs apart would add a tenth to the time of a
+    # single picture.
     os._exit(status)
 
 
