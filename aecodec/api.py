@@ -26,7 +26,8 @@ class Info:
     """What an .aec file says of itself; no weights are needed to read it.
 
     mode: Pillow's name (L, LA, RGB, RGBA). bpp: bits per pixel of the whole file. tile: side
-    in pixels, 0 for a single tile. chunks: (name, bytes of the body) in file order.
+    in pixels, 0 for a single tile. axes: how colours were turned (docs/format.md), or zeros.
+    chunks: (name, bytes of the body) in file order.
     """
 
     width: int
@@ -39,6 +40,7 @@ class Info:
     bpp: float
     tile: int
     tiles: int
+    axes: tuple[int, int, int, int, int, int]
     chunks: tuple[tuple[str, int], ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -67,16 +69,21 @@ def encode(
     "default". metadata: which of ICC profile, EXIF and XMP to keep. threads: 0 for all cores.
     Raises AecError.
     """
+    source = picture_of(image)
+    target = rate.target_of(size, bpp, psnr)
+    options: dict[str, Any] = {"effort": effort, "model": model, "metadata": metadata}
+    return _coded(source, quality, target, threads=threads, **options)
+
+
+def picture_of(image: Image.Image | npt.NDArray[np.uint8]) -> Picture:
+    """The planes and metadata of a PIL image, or of an array. Raises AecError."""
     from PIL import Image
 
     from aecodec import picture
 
-    source = (
+    return (
         picture.from_image(image) if isinstance(image, Image.Image) else picture.from_array(image)
     )
-    target = rate.target_of(size, bpp, psnr)
-    options: dict[str, Any] = {"effort": effort, "model": model, "metadata": metadata}
-    return _coded(source, quality, target, threads=threads, **options)
 
 
 def _coded(source: Picture, quality: float, target: rate.Target | None, **options: Any) -> bytes:
@@ -110,6 +117,7 @@ def info(data: bytes) -> Info:
         bpp=len(data) * 8 / (header.width * header.height),
         tile=header.tile,
         tiles=header.tile_count,
+        axes=header.axes,
         chunks=tuple((chunk.name, chunk.length) for chunk in chunks),
     )
 

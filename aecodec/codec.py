@@ -14,12 +14,14 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from aecodec import alpha, container
-from aecodec.container import AecFile, Colour, Header, Tile
+from aecodec.axes import best_axes, guessed_axes, turned_model
+from aecodec.container import AecFile, Axes, Colour, Header, Tile
 from aecodec.damage import Damage, show_damage, survey
 from aecodec.distortion import decibels, squared_error
 from aecodec.effort import DRAFT, Level
@@ -50,11 +52,13 @@ def encode_picture(
     verify: bool = False,
     effort: int | None = None,
     model: str = "",
+    turns: bool = True,
 ) -> bytes:
     """The bytes of an .aec file: `Encoder` for one quality, verified if asked for."""
     encoder = Encoder(
-        picture, metadata=metadata, threads=threads, effort=effort, model=model, keep=verify
-    )
+        picture, metadata=metadata, threads=threads, effort=effort, model=model, turns=turns,
+        keep=verify,
+    )  # fmt: skip
     data = encoder.encode(quality)
     if verify:
         encoder.verify(data)
@@ -66,7 +70,7 @@ class Encoder:
 
     metadata: "all", "icc" or "none". threads: 0 takes the cores of the machine. effort: a level
     of `aecodec.effort`, None for the default. model: name or id, see `aecodec.weights`, "" for the
-    default. time_limit: seconds after which the search of one
+    default. turns: whether colours may be turned. time_limit: seconds after which the search of one
     encoding ends with what it has, 0 for none. report: called with how far an encoding is, 0 to
     1, from any thread. keep: hold what another encoding and `decoded` can use, unless the
     picture is very large. Raises AecError for choices that are not there, LimitError, ModelError.
@@ -83,6 +87,7 @@ class Encoder:
         threads: int = 0,
         effort: int | None = None,
         model: str = "",
+        turns: bool = True,
         time_limit: float = 0.0,
         report: Report | None = None,
         keep: bool = True,
@@ -94,11 +99,12 @@ class Encoder:
         self._picture, self._metadata = picture, _kept_metadata(picture, metadata)
         self._threads = threads or default_threads()
         self._level, self._time_limit, self._report = effort_level(effort), time_limit, report
-        self._verifiable = keep
+        self._turns, self._verifiable = turns, keep
         self._keep = keep and picture.width * picture.height <= KEPT_PIXELS
         self._model = open_model(id_of(model), self._threads)
         self._alpha = None if picture.alpha is None else alpha.pack_alpha(picture.alpha)
-        self._latents: dict[Box, Float] = {}
+        self._latents: dict[tuple[Axes, Box], Float] = {}
+        self._guess: Axes | None = None
         self._y_hat: list[Float] = []
         self._file: AecFile | None = None
         self._digests: dict[bytes, list[bytes]] = {}  # of each tile's y_hat, by that of the file
@@ -116,8 +122,11 @@ class Encoder:
         """
         if not 0 <= quality <= 100:  # also refuses NaN
             raise FormatError(f"quality {quality:g} is not between 0 and 100")
-        header = _header(self._picture, self._model.weights.id, round(quality * 100))
-        found = self._tiles(header, DRAFT if draft and self.slow else self._level)
+        level = DRAFT if draft and self.slow else self._level
+        header = self._turned(
+            _header(self._picture, self._model.weights.id, round(quality * 100)), level
+        )
+        found = self._tiles(header, level)
         self._y_hat = [y_hat for _, y_hat, _ in found if y_hat is not None]
         self._file = AecFile(
             header, tuple(tile for tile, *_ in found), self._alpha, *self._metadata
@@ -138,19 +147,19 @@ class Encoder:
         expected = self._digests.get(_digest(data))
         if expected is None:
             raise SymbolError("verification failed: these are not the bytes that were coded")
-        grey = file.header.colour is Colour.GREY
+        grey, model = file.header.colour is Colour.GREY, turned_model(self._model, file.header.axes)
 
         def latents(index: int) -> Float:
             box, tile = boxes[index], file.tiles[index]
             assert tile is not None  # container.read refuses files that lack one
             size = (padded(box[3]) - box[1], padded(box[2]) - box[0])
-            y_hat = decode_tile(self._model, tile, size, file.header.quality, grey)
+            y_hat = decode_tile(model, tile, size, file.header.quality, grey)
             if _digest(y_hat) != expected[index]:
                 raise SymbolError("verification failed: a tile does not decode to what was coded")
             return y_hat
 
         boxes, squares, top = list(file.header.boxes), 0, 0
-        for part in painted_rows(self._model, file.header, latents, self._threads):
+        for part in painted_rows(model, file.header, latents, self._threads):
             squares += squared_error(part, picture.pixels[top : top + len(part)])
             top += len(part)
         plane = None
@@ -167,14 +176,27 @@ class Encoder:
         assert self._file is not None
         header = self._file.header
         if self._y_hat:
-            pixels = paint(self._model, header, self._y_hat.__getitem__, self._threads)
+            model = turned_model(self._model, header.axes)
+            pixels = paint(model, header, self._y_hat.__getitem__, self._threads)
         else:  # not kept
             pixels = _decode_pixels(self._model, header, self._file.tiles, self._threads)
         return Picture(pixels, self._picture.alpha)
 
+    def _turned(self, header: Header, level: Level) -> Header:
+        """The head with the axes of colour that the picture is to be coded on."""
+        if not (self._turns and level.turns) or header.colour is Colour.GREY:
+            return header
+        if level.passes:
+            axes = best_axes(self._model, self._picture.pixels, header.quality)
+        else:
+            if self._guess is None:
+                self._guess = guessed_axes(self._model, self._picture.pixels)
+            axes = self._guess
+        return replace(header, axes=axes)
+
     def _tiles(self, header: Header, level: Level) -> list[tuple[Tile, Float | None, bytes]]:
         """The coded tiles, their y_hat if these are to be kept, and digests of them."""
-        grey, model = header.colour is Colour.GREY, self._model
+        grey, model = header.colour is Colour.GREY, turned_model(self._model, header.axes)
         # A search takes all threads by itself, and much memory.
         workers = 1 if header.tile_count == 1 or level.passes else self._threads
         watch = Watch(header.tile_count, workers, self._time_limit, self._report)
@@ -182,7 +204,7 @@ class Encoder:
 
         def encode_box(box: Box) -> tuple[Tile, Float | None, bytes]:
             with watch.tile() as clock:
-                window = self._window(header, box)
+                window = self._window(model, header, box)
                 coded = choose(model, window, header.quality, grey, level, clock, turn)
             tile = write_tile(model, coded, header.quality)
             digest = _digest(coded.y_hat) if self._verifiable else b""
@@ -193,15 +215,15 @@ class Encoder:
             model.networks.close()
         return found
 
-    def _window(self, header: Header, box: Box) -> Window:
+    def _window(self, model: Model, header: Header, box: Box) -> Window:
         """A tile and its surroundings; the latents are kept if every quality has the same."""
-        grown = grow(box, self._model.halo, header.width, header.height)
+        grown = grow(box, model.halo, header.width, header.height)
         pixels = cut(self._picture.pixels, grown)
-        u = self._latents.get(box)
+        u = self._latents.get((header.axes, box))
         if u is None:
-            u = self._model.networks.analysis(pixels, header.quality)
-            if self._keep and not self._model.networks.analysis_follows_quality:
-                self._latents[box] = u
+            u = model.networks.analysis(pixels, header.quality)
+            if self._keep and not model.networks.analysis_follows_quality:
+                self._latents[header.axes, box] = u
         height, width = header.height - grown[1], header.width - grown[0]
         rows, columns = inner(box, grown)
         return Window(
@@ -287,6 +309,7 @@ def _decode_pixels(
     """All tiles. With a list `damaged`, tiles that cannot be decoded are noted there and taken
     as zeros."""
     grey, boxes = header.colour is Colour.GREY, list(header.boxes)
+    model = turned_model(model, header.axes)
 
     def decode(index: int) -> Float:
         tile, box = tiles[index], boxes[index]

@@ -1,6 +1,7 @@
 """The .aec container: bytes <-> head and chunks. docs/format.md is the normative text.
 
-    magic 4 | version 1 | model id 4 | kind 1 | width-1 v | height-1 v | quality v | check 2
+    magic 4 | version 1 | model id 4 | kind 1 | width-1 v | height-1 v | quality v |
+        axes 6, if the kind says so | check 2
     then chunks:  type 1 | length v | body | CRC-32 4      (v = canonical LEB128 varint)
     and the last: type 1 | body up to the end of the file | CRC-32 4
 
@@ -22,7 +23,7 @@ from aecodec.varint import pack_varint, unpack_varint
 
 MAGIC = b"\x89AEC"
 VERSION = 1
-HEAD_MAX = 20  # bytes: the longest head, so this prefix is enough for read_header
+HEAD_MAX = 26  # bytes: the longest head, so this prefix is enough for read_header
 
 MAX_SIDE = 65535  # pixels
 MAX_PIXELS = 2**28  # what readers accept unless told otherwise
@@ -33,7 +34,11 @@ MIN_TILE_CHUNK = 1 + 2 + 1 + 4  # type, symbol checksum, one payload byte, CRC-3
 MAX_STRAY = 2**16  # bytes appended to a file that best effort can tell from its last tile
 TILE_SIDES = tuple(64 << code for code in range(1, 8))  # 128 to 8192 pixels
 
-_KIND_COLOUR, _KIND_ALPHA, _KIND_RESERVED, _TILE_SHIFT = 0x03, 0x04, 0x08, 4
+_KIND_COLOUR, _KIND_ALPHA, _KIND_AXES, _TILE_SHIFT = 0x03, 0x04, 0x08, 4
+
+
+Axes = tuple[int, int, int, int, int, int]  # rotation, shift
+_NO_AXES: Axes = (0, 0, 0, 0, 0, 0)
 
 
 class Colour(IntEnum):
@@ -55,6 +60,7 @@ class ChunkType(IntEnum):
 
 
 _ANCILLARY = 0x80
+_AXES_LIMIT = 127
 _TILES = (ChunkType.TILE, ChunkType.LAST_TILE)
 _SINGLE = (ChunkType.ALPHA, ChunkType.ICC, ChunkType.EXIF, ChunkType.XMP)  # at most one of each
 
@@ -63,6 +69,7 @@ _SINGLE = (ChunkType.ALPHA, ChunkType.ICC, ChunkType.EXIF, ChunkType.XMP)  # at 
 class Header:
     """What the head of a file says. Sizes in pixels, quality in hundredths, tile 0 = one tile.
 
+    axes: how the colours were turned before they were coded (`aecodec.axes`), -127 to 127 each.
     Raises LimitError or FormatError when the fields cannot stand in a file.
     """
 
@@ -73,6 +80,7 @@ class Header:
     height: int
     quality: int
     tile: int = 0
+    axes: Axes = _NO_AXES
 
     def __post_init__(self) -> None:
         if len(self.model_id) != 4:
@@ -83,6 +91,10 @@ class Header:
             raise FormatError(f"quality {self.quality / 100:g} is not between 0 and 100")
         if self.tile and self.tile not in TILE_SIDES:
             raise FormatError(f"tile side {self.tile} is not a power of two from 128 to 8192")
+        if self.axes != _NO_AXES and self.colour is not Colour.RGB:
+            raise FormatError("only colours can be turned")
+        if max(map(abs, self.axes)) > _AXES_LIMIT or (any(self.axes) and not any(self.axes[:3])):
+            raise FormatError(f"turned axes {self.axes} are out of range")
         tile_width = min(self.tile or self.width, self.width)
         tile_height = min(self.tile or self.height, self.height)
         if tile_width * tile_height > MAX_TILE_PIXELS:
@@ -266,10 +278,14 @@ def _check_chunk(chunk: Chunk, header: Header, others: dict[int, bytes | None], 
 def _pack_head(header: Header) -> bytes:
     """The whole head."""
     tile_code = TILE_SIDES.index(header.tile) + 1 if header.tile else 0
-    kind = header.colour | (_KIND_ALPHA if header.alpha else 0) | tile_code << _TILE_SHIFT
+    turned = header.axes != _NO_AXES
+    flags = (_KIND_ALPHA if header.alpha else 0) | (_KIND_AXES if turned else 0)
+    kind = header.colour | flags | tile_code << _TILE_SHIFT
     numbers = (header.width - 1, header.height - 1, header.quality)
     start = MAGIC + bytes([VERSION]) + header.model_id + bytes([kind])
     head = start + b"".join(map(pack_varint, numbers))
+    if turned:
+        head += struct.pack("<6b", *header.axes)
     return head + struct.pack("<H", zlib.crc32(head) & 0xFFFF)
 
 
@@ -287,18 +303,27 @@ def _unpack_head(data: bytes, max_pixels: int) -> tuple[Header, int]:
     width, offset = unpack_varint(data, 10, 3, "head")
     height, offset = unpack_varint(data, offset, 3, "head")
     quality, offset = unpack_varint(data, offset, 2, "head")
+    axes_at = offset
+    if kind & _KIND_AXES:
+        offset += 6
     if len(data) < offset + 2:
         raise FormatError("file cut short inside the head")
     if zlib.crc32(data[:offset]) & 0xFFFF != int.from_bytes(data[offset : offset + 2], "little"):
         raise ChecksumError("the head of the file is damaged")
     colour, tile_code = kind & _KIND_COLOUR, kind >> _TILE_SHIFT
-    if kind & _KIND_RESERVED or colour > Colour.RGB or tile_code > len(TILE_SIDES):
+    if colour > Colour.RGB or tile_code > len(TILE_SIDES):
         raise UnsupportedError(f"picture kind 0x{kind:02x} is unknown to this release")
     if (width + 1) * (height + 1) > max_pixels:
         raise LimitError(f"{width + 1}x{height + 1} is above the limit of {max_pixels} pixels")
     tile = TILE_SIDES[tile_code - 1] if tile_code else 0
     alpha = bool(kind & _KIND_ALPHA)
-    header = Header(model_id, Colour(colour), alpha, width + 1, height + 1, quality, tile)
+    axes = _NO_AXES
+    if kind & _KIND_AXES:
+        axes = struct.unpack_from("<6b", data, axes_at)
+        if axes == _NO_AXES:
+            raise FormatError("the head turns the colours by nothing")
+    sides = width + 1, height + 1
+    header = Header(model_id, Colour(colour), alpha, *sides, quality, tile, axes)
     return header, offset + 2
 
 

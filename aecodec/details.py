@@ -43,8 +43,9 @@ def _as_text(title: str, found: Info, damaged: list[str]) -> str:
     sizes = [f"{name} {size}" for name, size in found.chunks if name != "TILE"]
     pixels = sum(size for name, size in found.chunks if name == "TILE")
     chunks = ", ".join([*sizes, f"TILE {pixels}" + (" in all" if found.tiles > 1 else "")])
+    turned = ", colours turned" if any(found.axes) else ""
     rows = {
-        "size": f"{found.width}x{found.height} {found.mode}",
+        "size": f"{found.width}x{found.height} {found.mode}{turned}",
         "bytes": f"{found.bytes} ({found.bpp:.3f} bits per pixel)",
         "quality": f"{found.quality:g}",
         "model": found.model,

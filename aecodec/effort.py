@@ -3,9 +3,10 @@
     1      symbols by rounding
     2      symbols from a dead zone that knows how rare each one is and what an error in each
            channel costs; hyper-latents likewise
-    3      and once more, after a look at what these leave out of the picture: the default
-    4..9   passes through decoder and probability model and back, each of which corrects what
-           the last one left in the picture, and what it made later symbols cost
+    3      and once more, after a look at what these leave out of the picture; colours turned so
+           that most of the detail is in luma (`aecodec.axes`): the default
+    4..9   colours turned by trial; passes through decoder and probability model and back, each of
+           which corrects what the last one left in the picture, and what it made later symbols cost
 
 Each level does what the one below does and then more. From 4 on it keeps the best it has seen, so
 that more effort never costs more (J of `aecodec.cost`). 3 does not compare, which would take a
@@ -32,10 +33,11 @@ class Level:
 
     by_cost: the dead zone knows what the error in each channel costs, and hyper-latents are chosen
     by their cost too, with z_worth bits for a squared error of one in them. looks_back: symbols are
-    chosen a second time. passes: of the search after that (`aecodec.search`). first: strength of
-    the dead zone for the first choice at quality 0, and from `aecodec.search.FULL_AT` on, straight
-    in between; later: in the passes. Both are shares of the theoretical shift of
-    `aecodec.quantise`, 0 for plain rounding, chosen on the validation set.
+    chosen a second time. passes: of the search after that (`aecodec.search`). turns: colours may
+    be turned, as it seems best or, with passes, by trial (`aecodec.axes`). first: strength of the
+    dead zone for the first choice at quality 0, and from `aecodec.search.FULL_AT` on, straight in
+    between; later: in the passes. Both are shares of the theoretical shift of `aecodec.quantise`,
+    0 for plain rounding, chosen on the validation set.
     """
 
     number: int
@@ -44,14 +46,15 @@ class Level:
     by_cost: bool = True
     looks_back: bool = True
     passes: int = 0
+    turns: bool = True
     z_worth: float = 200.0
 
 
 LEVELS = {
     level.number: level
     for level in (
-        Level(1, first=(0.0, 0.0), by_cost=False, looks_back=False),
-        Level(2, first=(0.6, 0.6), looks_back=False),
+        Level(1, first=(0.0, 0.0), by_cost=False, looks_back=False, turns=False),
+        Level(2, first=(0.6, 0.6), looks_back=False, turns=False),
         Level(DEFAULT),
         Level(4, passes=1),
         Level(5, passes=2),

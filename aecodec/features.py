@@ -7,12 +7,12 @@ picture -> encode -> read_latents -> y_hat
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from aecodec import api, container
+from aecodec import api, codec, container
 from aecodec.container import Colour, Tile
 from aecodec.model import open_model
 from aecodec.tile import ALIGN, LATENT, decode_tile
@@ -33,10 +33,12 @@ def latents(
 ) -> Float:
     """y_hat (M, h, w) of a PIL image or a uint8 array (HxW, HxWx1..4), float32.
 
-    Exactly `read_latents(encode(image, quality))`: what a decoder of the file would have. Alpha
-    and metadata play no part. quality, threads, model: as for `encode`. Raises AecError.
+    What a decoder of the file of `encode(image, quality)` would have, were its colours never turned
+    (`info(data).axes`): so latents of different pictures compare. Alpha and metadata play no part.
+    quality, threads, model: as for `encode`. Raises AecError.
     """
-    data = api.encode(image, quality, metadata="none", threads=threads, model=model)
+    options: dict[str, Any] = {"metadata": "none", "threads": threads, "model": model}
+    data = codec.encode_picture(api.picture_of(image), quality, turns=False, **options)
     return read_latents(data, max_pixels=container.MAX_SIDE**2, threads=threads)
 
 
@@ -48,9 +50,10 @@ def read_latents(data: bytes, *, max_pixels: int = container.MAX_PIXELS, threads
     tiles of a large picture are put together. M is 384 in the released model.
 
     Values are in natural units, the quantisation step of the file's quality taken out, so they
-    compare between qualities; between models (`info(data).model`) they do not. A grey picture
-    uses the luma channels, and the others are 0. It takes about as long as decoding without
-    the synthesis, and 4 bytes times M / 256 of memory per pixel. Raises AecError.
+    compare between qualities; between models (`info(data).model`) they do not, and chroma not
+    between pictures whose colours were turned otherwise (`info(data).axes`). A grey picture uses
+    the luma channels, and the others are 0. It takes about as long as decoding without the
+    synthesis, and 4 bytes times M / 256 of memory per pixel. Raises AecError.
     """
     file = container.read(data, max_pixels)
     header = file.header

@@ -190,9 +190,14 @@ class TorchNetworks(OnnxNetworks):
             x = self._block(x, f"{name}.{i}")
         return x
 
-    def _graph_analysis(self, x: Tensor, q_a8: Tensor = None, q_a16: Tensor = None) -> list[Tensor]:
+    def _graph_analysis(
+        self, x: Tensor, q_a8: Tensor = None, q_a16: Tensor = None,
+        turn: Tensor = None, shift: Tensor = None,
+    ) -> list[Tensor]:  # fmt: skip
         float32, unshuffle = self._torch.float32, self._torch.pixel_unshuffle
         x = x.float() - 128.0
+        if turn is not None:
+            x = self._multiply(x, turn, shift[:, 0])
         u = self._multiply(
             unshuffle(self._lap(x, transposed=False), 16), self._tensor("linear_a", float32), None
         )
@@ -203,6 +208,9 @@ class TorchNetworks(OnnxNetworks):
             u = u + self._conv(a, "g_a.head")
         return [u]
 
+    def _graph_turned_analysis(self, **inputs: Tensor) -> list[Tensor]:
+        return self._graph_analysis(**inputs)
+
     def _graph_hyper_analysis(self, u: Tensor, q_h: Tensor, q_z: Tensor) -> list[Tensor]:
         u = u.clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
         a = self._block(self._conv(u, "h_a.stem") * q_h, "h_a.block1")
@@ -212,9 +220,13 @@ class TorchNetworks(OnnxNetworks):
     def _graph_synthesis(self, **inputs: Tensor) -> list[Tensor]:
         return [parts_of(self._torch, self._x_hat(**inputs), 2).to(self._torch.uint8)]
 
+    def _graph_turned(self, **inputs: Tensor) -> list[Tensor]:
+        return self._graph_synthesis(**inputs)
+
     def _x_hat(
         self, number: int, y_hat: Tensor, q_filter: Tensor,
         q_s8: Tensor = None, q_s16: Tensor = None,
+        turn: Tensor = None, shift: Tensor = None,
     ) -> Tensor:  # fmt: skip
         """The picture (1,3,H,W), rounded to levels but not yet converted; number: of the band."""
         torch = self._torch
@@ -225,7 +237,10 @@ class TorchNetworks(OnnxNetworks):
         x_hat = self._lap(x_hat, transposed=True)
         if q_s8 is not None:
             x_hat = x_hat + self._synthesis_network(y_hat, q_s8, q_s16)
-        x_hat = (x_hat + self._filter(x_hat, f"filter.{number}", q_filter)) * 64.0 + 128.0
+        x_hat = x_hat + self._filter(x_hat, f"filter.{number}", q_filter)
+        if turn is not None:
+            x_hat = self._multiply(x_hat - shift[:, :, None] * (1 / 64), turn.T, None)
+        x_hat = x_hat * 64.0 + 128.0
         return torch.round(x_hat.clamp(0.0, 255.0))
 
     def _synthesis_network(self, y_hat: Tensor, q_s8: Tensor, q_s16: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ arrays are NumPy float32, (channels, height, width) without a batch axis unless 
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ EXACT_GRAPHS = ("hyper_synthesis", "prior", "predictor")
 BACKWARD_GRAPHS = ("correction", "prior_slope", "hyper_slope")  # for the encoder's search
 SMALLEST = "hyper_synthesis"  # a graph that every use of a model opens
 MAX_QUALITY = 10000  # hundredths
+UNTURNED = {"turn": np.eye(3, dtype=np.float32), "shift": np.zeros((3, 1), np.float32)}
 
 
 def default_threads() -> int:
@@ -56,8 +58,18 @@ class OnnxNetworks:
         self._folder, self._vectors = folder, vectors
         self._threads = threads or default_threads()
         self._optimise, self._cuda = optimise, cuda
+        self._axes: dict[str, Float] = {}  # of colour: rotation "turn", and "shift" after it
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
+
+    def turned(self, turn: Float, shift: Float) -> OnnxNetworks:
+        """The same networks for colours x - 128 that become turn (3,3) times x, plus shift (3,1).
+
+        Graphs are shared. Pictures go in and come out as they are: g_s turns colours back.
+        """
+        other = copy.copy(self)
+        other._axes = {"turn": turn, "shift": shift}
+        return other
 
     def open(self, name: str) -> None:
         """Load a graph now instead of on first use. Raises ModelError."""
@@ -70,7 +82,7 @@ class OnnxNetworks:
         """
         with self._lock:
             last = self._sessions.get(SMALLEST)
-            self._sessions = {}
+            self._sessions.clear()  # in place: networks for turned colours share it
         if last is not None and arena.shares():
             import onnxruntime as ort
 
@@ -151,7 +163,8 @@ class OnnxNetworks:
         """g_a: pixels (H,W,3), sides multiples of 64 -> u = y / s (M,H/16,W/16)."""
         planes = np.ascontiguousarray(x.transpose(2, 0, 1))[None]
         vectors = self._given(("q_a8", "q_a16"), quality)
-        u: Float = self._run("analysis", x=planes, **vectors)[0][0]
+        name = "turned_analysis" if self._axes else "analysis"
+        u: Float = self._run(name, x=planes, **vectors, **self._axes)[0][0]
         return u
 
     def hyper_analysis(self, u: Float, quality: int) -> Float:
@@ -176,7 +189,7 @@ class OnnxNetworks:
 
     def synthesis(self, y_hat: Float, quality: int) -> npt.NDArray[np.uint8]:
         """g_s: y_hat (M,h,w) in natural units -> pixels (16h,16w,3)."""
-        vectors = self._synthesis_vectors(quality)
+        vectors = self._synthesis_vectors(quality) | self._axes
         parts = self._run(self.synthesis_graph(quality), y_hat=y_hat[None], **vectors)[0][0]
         return _in_place(parts)
 
@@ -188,7 +201,7 @@ class OnnxNetworks:
         counted (16h,16w): 1 where an error counts, 0 where none does.
         """
         planes = np.ascontiguousarray(x.transpose(2, 0, 1))[None]
-        vectors = self._synthesis_vectors(quality)
+        vectors = self._synthesis_vectors(quality) | (self._axes or UNTURNED)
         parts, missing = self._run(
             f"correction_{self._band(quality)}",
             y_hat=y_hat[None], x=planes, counted=counted[None, None], **vectors,
@@ -214,7 +227,7 @@ class OnnxNetworks:
 
     def synthesis_graph(self, quality: int) -> str:
         """Name of the graph that synthesises at a quality."""
-        return f"synthesis_{self._band(quality)}"
+        return f"{'turned' if self._axes else 'synthesis'}_{self._band(quality)}"
 
     def _synthesis_vectors(self, quality: int) -> dict[str, Float]:
         q_filter = self._vector(f"q_filter.{self._band(quality)}", quality)

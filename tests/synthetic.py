@@ -34,9 +34,13 @@ def alpha_plane(width: int, height: int) -> npt.NDArray[np.uint8]:
 
 
 def picture(mode: str, width: int, height: int, *, metadata: bool = False) -> Picture:
-    """A picture of Pillow's mode L, LA, RGB or RGBA."""
+    """A picture of Pillow's mode L, LA, RGB or RGBA; or "orange", RGB with detail of one colour."""
     if mode.startswith("L"):
         pixels = plane(width, height)
+    elif mode == "orange":
+        grey = plane(width, height).astype(np.int64) - 128
+        levels = [grey * 6 // 5 + 140, grey * 3 // 5 + 110, grey // 10 + 100]
+        pixels = np.clip(np.dstack(levels), 0, 255).astype(np.uint8)
     else:
         pixels = np.dstack([plane(width, height, seed) for seed in range(3)])
     alpha = alpha_plane(width, height) if mode.endswith("A") else None

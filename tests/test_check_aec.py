@@ -57,7 +57,7 @@ def test_document_states_the_limits_of_the_code() -> None:
     assert (container.MAX_TILE_PIXELS, container.MAX_METADATA) == (2**22, 2**24)
     assert container.MIN_TILE_CHUNK == 8
     assert container.TILE_SIDES[0] == 128
-    assert container.HEAD_MAX == 20
+    assert container.HEAD_MAX == 26
     assert container.TILE_SIDES[-1] == 8192
 
 
@@ -130,14 +130,15 @@ HEAD = st.tuples(
     st.sampled_from([b"\x00", b"\x7f", b"\x80\x01", b"\xfe\xff\x03", b"\xff\xff\x03", b"\x80\x00"]),
     st.sampled_from([b"\x00", b"\xff\x7f", b"\xff\xff\x00", b"\xff\xff\xff\x01"]),
     st.integers(0, 0xFFFF),
+    st.sampled_from([b"", bytes(6), b"\x01\xfe\x7f" * 2, b"\x00\x80\x01\0\0\0", b"\0\0\0\1\1\1"]),
 )
 
 
 @settings(max_examples=400, deadline=None)
 @given(HEAD)
-def test_both_readers_agree_on_heads(fields: tuple[int, bytes, bytes, int]) -> None:
-    kind, width, height, quality = fields
-    head = b"\x89AEC\x01modl" + bytes([kind]) + width + height + pack_varint(quality)
+def test_both_readers_agree_on_heads(fields: tuple[int, bytes, bytes, int, bytes]) -> None:
+    kind, width, height, quality, axes = fields
+    head = b"\x89AEC\x01modl" + bytes([kind]) + width + height + pack_varint(quality) + axes
     head += (zlib.crc32(head) % 2**16).to_bytes(2, "little")
     for body in (b"\x01\x02\x00\xff", b""):
         chunks = b""

@@ -188,7 +188,7 @@ def ideal_bits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_size_is_what_the_model_says(mode: str, quality: float, ideal_bits: list[float]) -> None:
     data = codec.encode_picture(synthetic.picture(mode, 320, 256), quality)
     payload = sum(len(tile.payload) for tile in container.read(data).tiles if tile)
-    assert len(data) - payload <= 26
+    assert len(data) - payload <= 32
     # The coder ends on the first byte that will do, and its rounding costs next to nothing.
     assert -1 < payload - sum(ideal_bits) / 8 < 0.002 * sum(ideal_bits) / 8 + 2
 
@@ -265,7 +265,7 @@ def test_no_seams_in_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
         return choose(model, seen, *rest)
 
     monkeypatch.setattr(codec, "choose", keep)
-    codec.encode_picture(source, 75, threads=1)
+    codec.encode_picture(source, 75, threads=1, turns=False)
     header = Header(b"abcd", Colour.RGB, False, 300, 140, 7500, 128)
     for (left, top, *_), u in zip(header.boxes, parts, strict=True):
         here = whole[:, top // 16 : top // 16 + u.shape[1], left // 16 : left // 16 + u.shape[2]]

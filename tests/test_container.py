@@ -26,6 +26,9 @@ MODEL = bytes.fromhex("0a1b2c3d")
 GOLDEN_HEAD = bytes.fromhex("89414543 01 0a1b2c3d 01 02 01 cc3a")
 HEADER = Header(MODEL, Colour.RGB, False, 3, 2, 7500)
 SMALL = AecFile(HEADER, (Tile(0x1234, b"abc"),))
+TURNED = dataclasses.replace(
+    SMALL, header=dataclasses.replace(HEADER, axes=(5, -6, 127, 1, -2, -127))
+)
 FULL = AecFile(
     Header(MODEL, Colour.GREY, True, 200, 130, 10000, 128),
     tuple(Tile(index, b"payload"[index:]) for index in range(4)),
@@ -61,6 +64,12 @@ def test_golden_bytes() -> None:
     )
 
 
+def test_turned_axes() -> None:
+    head = bytes.fromhex("89414543 01 0a1b2c3d 09 02 01 cc3a 05fa7f 01fe81")
+    assert container.write(TURNED) == with_check(head) + last(b"\x34\x12abc", head)
+    assert container.read(container.write(TURNED)) == TURNED
+
+
 def test_full_file_round_trips_and_is_deterministic() -> None:
     data = container.write(FULL)
     assert container.read(data) == FULL
@@ -79,14 +88,15 @@ def test_is_aec() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (129, 128), (2048, 2048), (65535, 64), (8192, 512)])
 @pytest.mark.parametrize("length", [1, 100, 2**22])
-def test_overhead_is_at_most_26_bytes(size: tuple[int, int], length: int) -> None:
-    header = dataclasses.replace(HEADER, width=size[0], height=size[1])
-    data = container.write(AecFile(header, (Tile(2**16 - 1, bytes(length)),)))
-    assert len(data) - length <= 26
+def test_overhead_is_at_most_32_bytes(size: tuple[int, int], length: int) -> None:
+    for axes, most in (((0,) * 6, 26), ((1, -2, 3, 0, 0, 0), 32)):
+        header = dataclasses.replace(HEADER, width=size[0], height=size[1], axes=axes)
+        data = container.write(AecFile(header, (Tile(2**16 - 1, bytes(length)),)))
+        assert len(data) - length <= most
 
 
 def test_largest_head_fits_head_max() -> None:
-    header = Header(MODEL, Colour.RGB, True, 65535, 65535, 10000, 2048)
+    header = Header(MODEL, Colour.RGB, True, 65535, 65535, 10000, 2048, (-127, 0, 127, 1, 2, 3))
     head = container.write(AecFile(header, (Tile(0, b"x"),) * 1024, alpha=b"a"))
     assert container.read_header(head[: container.HEAD_MAX], max_pixels=2**32) == header
 
@@ -108,7 +118,21 @@ HEAD_CASES: list[tuple[str, bytes, type[AecError], str]] = [
     ("wrong check", GOLDEN_HEAD + bytes(2), ChecksumError, "head of the file is damaged"),
     ("colour 2", b"\x89AEC\x01modl\x02\x02\x01\xcc\x3a", UnsupportedError, "kind 0x02"),
     ("colour 3", b"\x89AEC\x01modl\x03\x02\x01\xcc\x3a", UnsupportedError, "kind 0x03"),
-    ("kind bit 3", b"\x89AEC\x01modl\x09\x02\x01\xcc\x3a", UnsupportedError, "kind 0x09"),
+    ("no axes", b"\x89AEC\x01modl\x09\x02\x01\xcc\x3a", FormatError, "cut short"),
+    ("axes of 0", b"\x89AEC\x01modl\x09\x02\x01\xcc\x3a" + bytes(6), FormatError, "by nothing"),
+    (
+        "axes -128",
+        b"\x89AEC\x01modl\x09\x02\x01\xcc\x3a\x80" + bytes(5),
+        FormatError,
+        "out of range",
+    ),
+    (
+        "shift alone",
+        b"\x89AEC\x01modl\x09\x02\x01\xcc\x3a\0\0\0\1\0\0",
+        FormatError,
+        "out of range",
+    ),
+    ("grey axes", b"\x89AEC\x01modl\x08\x02\x01\xcc\x3a\1" + bytes(5), FormatError, "only colours"),
     ("tile code 8", b"\x89AEC\x01modl\x81\x02\x01\xcc\x3a", UnsupportedError, "kind 0x81"),
     ("long width", b"\x89AEC\x01modl\x01\x82\x00\x01\xcc\x3a", FormatError, "too many bytes"),
     ("wide width", b"\x89AEC\x01modl\x01\xff\xff\xff\x01\x01\xcc\x3a", FormatError, "too long"),
@@ -263,8 +287,9 @@ def test_write_refuses_what_read_would_refuse(change: dict[str, object]) -> None
         container.write(dataclasses.replace(SMALL, **change))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("data", [container.write(SMALL), container.write(FULL)])
-def test_every_flip_and_every_truncation_is_detected(data: bytes) -> None:
+@pytest.mark.parametrize("file", [SMALL, FULL, TURNED], ids=["small", "full", "turned"])
+def test_every_flip_and_every_truncation_is_detected(file: AecFile) -> None:
+    data = container.write(file)
     for index in range(len(data)):
         with pytest.raises(AecError):
             container.read(data[:index])

@@ -8,7 +8,8 @@ import pytest
 import synthetic
 
 import aecodec
-from aecodec import codec
+from aecodec import api, codec
+from aecodec.axes import turned_model
 from aecodec.model import open_model
 from aecodec.picture import to_image
 from aecodec.transforms import OnnxNetworks
@@ -17,7 +18,8 @@ from aecodec.transforms import OnnxNetworks
 def drawn(y_hat: npt.NDArray[np.float32], data: bytes) -> npt.NDArray[np.int64]:
     """The synthesis of a whole plane of latents at the quality of a file, cut to its size."""
     found = aecodec.info(data)
-    x_hat = open_model(found.model).networks.synthesis(y_hat, round(found.quality * 100))
+    networks = turned_model(open_model(found.model), found.axes).networks
+    x_hat = networks.synthesis(y_hat, round(found.quality * 100))
     return x_hat[: found.height, : found.width].astype(int)
 
 
@@ -36,11 +38,24 @@ def test_shape_and_kind(width: int, height: int, shape: tuple[int, int]) -> None
 def test_latents_of_a_picture_are_those_of_its_file(mode: str) -> None:
     image = to_image(synthetic.picture(mode, 90, 70, metadata=True))
     y_hat = aecodec.latents(image, 40)
-    assert np.array_equal(y_hat, aecodec.read_latents(aecodec.encode(image, 40)))
+    data = aecodec.encode(image, 40)
+    assert aecodec.info(data).axes == (0, 0, 0, 0, 0, 0)
+    assert np.array_equal(y_hat, aecodec.read_latents(data))
     assert not np.array_equal(y_hat, aecodec.latents(image, 80))
     small = aecodec.latents(image, 40, model="small")
     assert np.array_equal(small, aecodec.read_latents(aecodec.encode(image, 40, model="small")))
     assert not np.array_equal(y_hat, small)
+
+
+def test_colours_are_not_turned() -> None:
+    pixels = synthetic.picture("orange", 90, 70).pixels
+    turned, plain = (
+        aecodec.read_latents(codec.encode_picture(api.picture_of(pixels), 40, turns=turns))
+        for turns in (True, False)
+    )
+    found = aecodec.latents(pixels, 40)
+    assert np.array_equal(found, plain)
+    assert not np.array_equal(found, turned)
 
 
 @pytest.mark.parametrize("tile", [0, 128])

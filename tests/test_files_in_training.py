@@ -45,7 +45,7 @@ def test_filters_learn_on_what_a_file_holds(grey: bool, mode: str) -> None:
     source = synthetic.picture(mode, 128, 64)
     x = torch.from_numpy(np.atleast_3d(source.pixels)).permute(2, 0, 1).expand(3, -1, -1)
     found = pool.encoded("default", x.float(), 41.237, grey)
-    data = codec.encode_picture(source, 41.24, threads=1)
+    data = codec.encode_picture(source, 41.24, threads=1, turns=False)
     assert np.array_equal(found.numpy(), features.read_latents(data))
 
 
@@ -69,7 +69,7 @@ def test_symbols_are_learned_and_counted_as_a_file_holds_them(grey: bool, networ
     x = torch.from_numpy(np.atleast_3d(source.pixels)).permute(2, 0, 1).expand(1, 3, -1, -1)
     quality, greys = torch.tensor([42.0]), torch.tensor([grey])
     found = planned.planned(network, "default", x.float(), quality, greys)
-    data = codec.encode_picture(source, 42.0, threads=1)
+    data = codec.encode_picture(source, 42.0, threads=1, turns=False)
     assert np.array_equal(found.y_hat[0].numpy(), features.read_latents(data))
 
     symbols, index = (np.concatenate(column) for column in zip(*steps_of(data), strict=True))

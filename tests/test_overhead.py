@@ -40,5 +40,5 @@ def test_table() -> None:
     assert done.exit_code == 0, done.output
     rows = [line.split() for line in done.output.splitlines()[2:]]
     assert [row[0] for row in rows] == ["0", "60"]
-    assert all(float(row[2]) <= 26 and float(row[4]) > 0 for row in rows)
+    assert all(float(row[2]) <= 32 and float(row[4]) > 0 for row in rows)
     assert float(rows[1][4]) < float(rows[0][4])

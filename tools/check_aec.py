@@ -56,11 +56,14 @@ def check_head(file: Bytes, report: list[str]) -> tuple[int, bool, int, int, int
     model, kind = file.take(4).hex(), file.number(1)
     width, height = file.varint(3) + 1, file.varint(3) + 1
     quality = file.varint(2)
+    axes = file.take(6) if kind & 8 else b""
     if zlib.crc32(file.data[: file.at]) % 2**16 != file.number(2):
         raise Refused("check of the head does not match")
     colour, alpha, code = kind & 3, bool(kind & 4), kind >> 4
-    if colour > 1 or kind & 8 or code > 7:
+    if colour > 1 or code > 7:
         raise Refused(f"reserved value in kind 0x{kind:02x}")
+    if axes and (colour != 1 or 128 in axes or not any(axes[:3])):
+        raise Refused(f"axes {axes.hex()} not allowed")
     if width > 65535 or height > 65535 or quality > 10000:
         raise Refused(f"{width}x{height} at quality {quality / 100:g} is outside the limits")
     side = 64 << code if code else 65535
@@ -69,7 +72,7 @@ def check_head(file: Bytes, report: list[str]) -> tuple[int, bool, int, int, int
     tiles = -(-width // side) * -(-height // side)
     if tiles * 8 > len(file.data) - file.at:
         raise Refused(f"{tiles} tiles do not fit in the {len(file.data) - file.at} bytes left")
-    text = ("grey", "RGB")[colour] + (" with alpha" if alpha else "")
+    text = ("grey", "RGB")[colour] + " with alpha" * alpha + ", axes turned" * bool(axes)
     report.append(f"head: {width}x{height} {text}, quality {quality / 100:g}, model {model}")
     report.append(f"tiles: {tiles}" + (f" of side {side}" if code else ""))
     return tiles, alpha, width, height, zlib.crc32(file.data[: file.at])

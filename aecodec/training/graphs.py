@@ -211,10 +211,28 @@ def _vector(g: Graph, name: str, channels: int) -> str:
     return g.input(name, TensorProto.FLOAT, [1, channels, 1, 1])
 
 
-def analysis(g: Graph, cfg: Config) -> None:
-    """x uint8 (1,3,H,W) -> u = y / s (1,M,H/16,W/16)."""
+def _axes(g: Graph) -> tuple[str, str]:
+    """A rotation of colours, and what is added after it."""
+    kind = TensorProto.FLOAT
+    return g.input("turn", kind, [3, 3]), g.input("shift", kind, [3, 1])
+
+
+def _turned(g: Graph, planes: str, count: int, turn: str, shift: str = "") -> str:
+    """Colours of planes (1,3 count,h,w), three after three, turned and shifted."""
+    shape = g.op("Shape", planes)
+    colours = g.op("Reshape", planes, g.constant(np.array([count, 3, -1])))
+    colours = g.op("MatMul", turn, colours)
+    if shift:
+        colours = g.op("Add", colours, shift)
+    return g.op("Reshape", colours, shape)
+
+
+def analysis(g: Graph, cfg: Config, turned: bool = False) -> None:
+    """x uint8 (1,3,H,W) -> u = y / s (1,M,H/16,W/16); turned: asks for a rotation of colours."""
     x = g.input("x", TensorProto.UINT8, [1, 3, "H", "W"])
     x = g.op("Sub", g.op("Cast", x, to=TensorProto.FLOAT), g.scalar(128.0))
+    if turned:
+        x = _turned(g, x, 1, *_axes(g))
     u = _linear_analysis(g, cfg, x)
     if cfg.has_g_a:
         q8, q16 = _vector(g, "q_a8", cfg.C8), _vector(g, "q_a16", cfg.C16)
@@ -250,37 +268,39 @@ def hyper_synthesis(g: Graph, cfg: Config) -> None:
     g.output(hyper_network(g, z, {}), "h_s", TensorProto.FLOAT, [1, cfg.W, "h", "w"])
 
 
-def synthesis(g: Graph, cfg: Config, band: int = 0) -> None:
+def synthesis(g: Graph, cfg: Config, band: int = 0, turned: bool = False) -> None:
     """y_hat (1,M,h,w) in natural units -> parts uint8 (1,12,8h,8w) of the picture.
 
-    band: of quality, which has a filter of its own.
+    band: of quality, which has a filter of its own. turned: asks for the rotation of colours that
+    comes before g_a, and undoes it.
 
     Channel 3 (2 i + j) + c has colour c of the samples in rows 2 y + i, columns 2 x + j. Putting
     them in place is a copy of bytes, which a runtime would do in floating point and much slower.
     """
-    _synthesis(g, cfg, FilterGraph(g, cfg, f"filter.{band}"))
+    _synthesis(g, cfg, FilterGraph(g, cfg, f"filter.{band}"), *(_axes(g) if turned else ()))
 
 
 def correction(g: Graph, cfg: Config, band: int = 0) -> None:
     """As `synthesis`, and what the latent lacks: for the encoder's search.
 
     x uint8 (1,3,H,W) is what the picture should be, counted float32 (1,1,H,W) 1 where it counts
-    and 0 elsewhere. missing (1,M,h,w), in units of u: a step of gradient descent on the squared
-    error, whole for a synthesis that is orthogonal but for its filter; beside the linear path g_s
-    is left out.
+    and 0 elsewhere, turn (3,3) the rotation of colours before g_a. missing (1,M,h,w), in units of
+    u: a step of gradient descent on the squared error, whole for a synthesis that is orthogonal
+    but for its filter; beside the linear path g_s is left out.
     """
     filter_ = FilterGraph(g, cfg, f"filter.{band}")
-    parts = _synthesis(g, cfg, filter_)
+    turn, shift = _axes(g)
+    parts = _synthesis(g, cfg, filter_, turn, shift)
     x = g.op("Cast", g.input("x", TensorProto.UINT8, [1, 3, "H", "W"]), to=TensorProto.FLOAT)
     counted = g.input("counted", TensorProto.FLOAT, [1, 1, "H", "W"])
     x_hat = g.op("DepthToSpace", g.op("Cast", parts, to=TensorProto.FLOAT), blocksize=2)
-    error = g.op("Mul", g.op("Sub", x, x_hat), counted)
+    error = _turned(g, g.op("Mul", g.op("Sub", x, x_hat), counted), 1, turn)
     behind = filter_.backward(g.op("SpaceToDepth", error, blocksize=2))
     error = g.op("Add", error, g.op("DepthToSpace", behind, blocksize=2))
     g.output(_linear_analysis(g, cfg, error), "missing", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
 
 
-def _synthesis(g: Graph, cfg: Config, filter_: FilterGraph) -> str:
+def _synthesis(g: Graph, cfg: Config, filter_: FilterGraph, turn: str = "", shift: str = "") -> str:
     y_hat = g.input("y_hat", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
     linear = g.op("Conv", y_hat, g.stored("linear_s", (768, cfg.M, 1, 1)),
                   g.stored("linear_offset"), kernel_shape=[1, 1])  # fmt: skip
@@ -289,6 +309,10 @@ def _synthesis(g: Graph, cfg: Config, filter_: FilterGraph) -> str:
         x_hat = g.op("Add", x_hat, _synthesis_network(g, cfg, y_hat))
     parts = g.op("SpaceToDepth", x_hat, blocksize=2)
     parts = g.op("Add", parts, filter_.forward(parts))
+    if turn:  # back: transpose(turn) (parts - shift)
+        back = g.op("Transpose", turn)
+        away = g.op("Mul", g.op("MatMul", back, shift), g.scalar(-1 / 64))
+        parts = _turned(g, parts, 4, back, away)
     # One pass over the pixels: times 64, plus 128, rounded half to even, clipped to 0..255.
     level = (g.scalar(1 / 64), g.constant(np.array(128, np.uint8)))
     parts = g.op("QuantizeLinear", parts, *level)
@@ -312,9 +336,11 @@ def builders(cfg: Config) -> dict[str, Callable[[Graph, Config], None]]:
     """What builds each graph of a model, by the name of its file."""
     always = (analysis, hyper_analysis, hyper_synthesis, prior, prior_slope, hyper_slope)
     found: dict[str, Callable[[Graph, Config], None]] = {b.__name__: b for b in always}
+    found["turned_analysis"] = functools.partial(analysis, turned=True)
     for step in cfg.predictor_steps:
         found[f"predictor_{step}"] = functools.partial(predictor, step=step)
     for band in range(cfg.filter_bands):
         found[f"synthesis_{band}"] = functools.partial(synthesis, band=band)
+        found[f"turned_{band}"] = functools.partial(synthesis, band=band, turned=True)
         found[f"correction_{band}"] = functools.partial(correction, band=band)
     return found
