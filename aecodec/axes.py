@@ -80,7 +80,8 @@ def candidates(pixels: Pixels, colours: Float, parts: Sequence[float]) -> list[A
     middle, r = x[REACH:-REACH, REACH:-REACH], REACH
     around = x[: -2 * r, r:-r] + x[2 * r :, r:-r] + x[r:-r, : -2 * r] + x[r:-r, 2 * r :]
     detail = (middle - around / 4).reshape(-1, 3).astype(np.float64)
-    strengths, own = np.linalg.eigh(detail.T @ detail)
+    # Not a matrix product: its sums would depend on how many threads a library takes.
+    strengths, own = np.linalg.eigh(np.einsum("ni,nj->ij", detail, detail))
     if strengths[-1] < len(detail) * LEAST:
         return []
     own = own.T[::-1]  # rows: from most to least detail

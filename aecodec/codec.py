@@ -184,7 +184,8 @@ class Encoder:
 
     def _turned(self, header: Header, level: Level) -> Header:
         """The head with the axes of colour that the picture is to be coded on."""
-        if not (self._turns and level.turns) or header.colour is Colour.GREY:
+        able = level.turns and self._model.networks.can_turn
+        if not (self._turns and able) or header.colour is Colour.GREY:
             return header
         if level.passes:
             axes = best_axes(self._model, self._picture.pixels, header.quality)

@@ -9,9 +9,10 @@
            which corrects what the last one left in the picture, and what it made later symbols cost
 
 Each level does what the one below does and then more. From 4 on it keeps the best it has seen, so
-that more effort never costs more (J of `aecodec.cost`). 3 does not compare, which would take a
-third of its time: it saves 1 to 4 % over 2 on photographs, more on screens and drawings, and costs
-up to 1 % more on a rare pattern (5 % on artificial ones of a hundred pixels at low quality).
+that more effort never costs more for colours turned alike (J of `aecodec.cost`). 3 does not
+compare, which would take a third of its time: it saves 1 to 4 % over 2 on photographs, more on
+screens and drawings, and costs up to 1 % more on a rare pattern (5 % on artificial ones of a
+hundred pixels at low quality).
 benchmarks/effort.py measures what each level saves and takes; docs/cli.md has the table.
 """
 

@@ -71,6 +71,11 @@ class OnnxNetworks:
         other._axes = {"turn": turn, "shift": shift}
         return other
 
+    @property
+    def can_turn(self) -> bool:
+        """Whether the model has graphs for turned colours: those of early exports do not."""
+        return (self._folder / "turned_analysis.onnx").is_file()
+
     def open(self, name: str) -> None:
         """Load a graph now instead of on first use. Raises ModelError."""
         self._session(name)

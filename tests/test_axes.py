@@ -12,6 +12,7 @@ from aecodec import axes, codec, container, effort
 from aecodec.axes import NONE, matrix, turned_model
 from aecodec.model import open_model
 from aecodec.picture import Picture
+from aecodec.transforms import OnnxNetworks
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -101,6 +102,13 @@ def test_low_efforts_and_grey_pictures_are_not_turned() -> None:
     for level in (1, 2):
         assert aecodec.info(aecodec.encode(tinted(), 50, effort=level)).axes == NONE
     assert aecodec.info(aecodec.encode(tinted()[..., 0], 50)).axes == NONE
+
+
+def test_a_model_without_graphs_for_it_codes_colours_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(OnnxNetworks, "can_turn", False)
+    assert aecodec.info(aecodec.encode(tinted(), 50)).axes == NONE
 
 
 def test_tiles_verify_and_are_the_same_with_any_threads(monkeypatch: pytest.MonkeyPatch) -> None:
