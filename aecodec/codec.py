@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aecodec import alpha, container
-from aecodec.axes import best_axes, guessed_axes, turned_model
+from aecodec.axes import FROM, best_axes, guessed_axes, turned_model
 from aecodec.container import AecFile, Axes, Colour, Header, Tile
 from aecodec.damage import Damage, show_damage, survey
 from aecodec.distortion import decibels, squared_error
@@ -184,7 +184,7 @@ class Encoder:
 
     def _turned(self, header: Header, level: Level) -> Header:
         """The head with the axes of colour that the picture is to be coded on."""
-        able = level.turns and self._model.networks.can_turn
+        able = level.turns and self._model.networks.can_turn and header.quality >= FROM
         if not (self._turns and able) or header.colour is Colour.GREY:
             return header
         if level.passes:

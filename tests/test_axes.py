@@ -104,6 +104,11 @@ def test_low_efforts_and_grey_pictures_are_not_turned() -> None:
     assert aecodec.info(aecodec.encode(tinted()[..., 0], 50)).axes == NONE
 
 
+def test_the_smallest_files_are_spared_six_bytes() -> None:
+    assert aecodec.info(aecodec.encode(tinted(), 2.99)).axes == NONE
+    assert aecodec.info(aecodec.encode(tinted(), 3)).axes != NONE
+
+
 def test_a_model_without_graphs_for_it_codes_colours_as_they_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
