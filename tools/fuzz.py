@@ -89,6 +89,8 @@ def resealed(data: bytes) -> bytes:
         while at < len(out) and out[at] & 0x80:
             at += 1
         at += 1
+    if len(out) > 9 and out[9] & 8:  # turned axes
+        at += 6
     end = at + 2
     if len(out) < end:
         return data
@@ -113,7 +115,12 @@ def rebuilt(data: bytes, source: random.Random) -> bytes:
         tile = source.choice((0, 0, 128, 8192))
         quality = source.randrange(10001)
         colour = source.choice((Colour.GREY, Colour.RGB))
-        header = Header(header.model_id, colour, header.alpha, sides[0], sides[1], quality, tile)
+        axes = [source.randrange(-127, 128) * (colour == Colour.RGB) for _ in range(6)]
+        axes = axes if any(axes[:3]) and source.randrange(2) else [0] * 6
+        start = header.model_id, colour, header.alpha, sides[0], sides[1]
+        header = Header(
+            *start, quality, tile, (axes[0], axes[1], axes[2], axes[3], axes[4], axes[5])
+        )
     if alpha is not None and source.randrange(3) == 0:
         alpha = mutate(alpha, source) or b"\0"
     tiles = []
