@@ -40,7 +40,7 @@ class Info:
     bpp: float
     tile: int
     tiles: int
-    axes: tuple[int, int, int, int, int, int]
+    axes: container.Axes
     chunks: tuple[tuple[str, int], ...]
 
     def as_dict(self) -> dict[str, Any]:

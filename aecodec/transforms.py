@@ -206,7 +206,8 @@ class OnnxNetworks:
         counted (16h,16w): 1 where an error counts, 0 where none does.
         """
         planes = np.ascontiguousarray(x.transpose(2, 0, 1))[None]
-        vectors = self._synthesis_vectors(quality) | (self._axes or UNTURNED)
+        axes = self._axes or (UNTURNED if self.can_turn else {})
+        vectors = self._synthesis_vectors(quality) | axes
         parts, missing = self._run(
             f"correction_{self._band(quality)}",
             y_hat=y_hat[None], x=planes, counted=counted[None, None], **vectors,

@@ -284,9 +284,9 @@ def correction(g: Graph, cfg: Config, band: int = 0) -> None:
     """As `synthesis`, and what the latent lacks: for the encoder's search.
 
     x uint8 (1,3,H,W) is what the picture should be, counted float32 (1,1,H,W) 1 where it counts
-    and 0 elsewhere, turn (3,3) the rotation of colours before g_a. missing (1,M,h,w), in units of
-    u: a step of gradient descent on the squared error, whole for a synthesis that is orthogonal
-    but for its filter; beside the linear path g_s is left out.
+    and 0 elsewhere, turn (3,3) the rotation of colours before g_a and shift (3,1) what is added to
+    them. missing (1,M,h,w), in units of u: a step of gradient descent on the squared error, whole
+    for a synthesis that is orthogonal but for its filter; beside the linear path g_s is left out.
     """
     filter_ = FilterGraph(g, cfg, f"filter.{band}")
     turn, shift = _axes(g)
