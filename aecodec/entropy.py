@@ -101,19 +101,22 @@ class TableSet:
 
 
 class _Groups:
-    """Elements in order of their tables."""
+    """Elements that are coded, in order of their tables: certain zeros, most of all, are left out.
+
+    order (n,): where they stand. counts (T,): how many there are of every table. coded: table,
+    start and stop in `order` of each table that has any.
+    """
 
     def __init__(self, index: Ints, tables: TableSet) -> None:
-        narrow = index.astype(np.uint8 if len(tables.sizes) <= 256 else np.uint16)
-        self.order = np.argsort(narrow, kind="stable")  # a radix sort for such types
-        later = np.arange(1, len(tables.sizes), dtype=narrow.dtype)
-        stops = np.append(np.searchsorted(narrow[self.order], later), narrow.size)
-        self.counts = np.diff(stops, prepend=0)
-        # Table, start and stop of each group that is coded.
+        narrow = index.astype(np.uint8 if len(tables.sizes) <= 256 else np.uint16, copy=False)
+        at = np.flatnonzero(narrow != 0) if tables.skip_first else np.arange(len(narrow))
+        narrow = narrow[at]
+        self.order = at[np.argsort(narrow, kind="stable")]  # a radix sort for such types
+        self.counts = np.bincount(narrow, minlength=len(tables.sizes))
+        stops = np.cumsum(self.counts)
         self.coded = [
             (int(table), int(stops[table] - self.counts[table]), int(stops[table]))
             for table in np.flatnonzero(self.counts)
-            if table or not tables.skip_first
         ]
 
 
@@ -175,7 +178,7 @@ class SymbolDecoder:
     def get(self, index: Ints, tables: TableSet) -> npt.NDArray[np.int32]:
         """Symbols (n,) for tables index (n,). Raises FormatError for impossible payloads."""
         groups = _Groups(index, tables)
-        values = np.zeros(len(index), np.int32)
+        values = np.empty(len(groups.order), np.int32)
         try:
             for table, start, stop in groups.coded:
                 values[start:stop] = self._coder.decode(tables.model(table), stop - start)
@@ -190,6 +193,6 @@ class SymbolDecoder:
             raise FormatError(
                 "the payload is not one that the encoder could have written"
             ) from error
-        out = np.empty_like(values)
+        out = np.zeros(len(index), np.int32)
         out[groups.order] = values
         return out

@@ -64,6 +64,23 @@ def test_training_chooses_the_symbols_that_the_encoder_chooses(peaked: tuple) ->
     assert np.abs(coded - trained).max() <= 1
 
 
+def test_silent_levels_have_no_tables_and_code_nothing(peaked: tuple) -> None:
+    """The encoder's lowest table is the certain zero, and stands for them; others stay."""
+    r, index, model = peaked
+    flat, sizes = export.y_tables(model)
+    model.silent = 7
+    fewer, left = export.y_tables(model)
+    assert np.array_equal(left, sizes[7:])
+    assert np.array_equal(fewer, flat[sizes[:7].sum() :])
+    k = model.eval().choose(r, index, 0.5)
+    assert not k[index.round() <= 7].any()
+    assert k[index.round() == 8].any()
+    starts = np.concatenate([[0], np.cumsum(left)])
+    level = (index.round() - 7).clamp_min(0).numpy().astype(np.uint8)
+    coded = quantise.quantise(r.numpy(), level, quantise.shifts(fewer, starts), 0.5)
+    assert (coded != k.numpy()).mean() < 1e-3  # rounding of the frequencies
+
+
 def test_tables_follow_the_counts(peaked: tuple) -> None:
     r, index, model = peaked
     flat, sizes = export.y_tables(model)

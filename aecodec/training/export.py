@@ -67,12 +67,13 @@ def frequencies(pmf: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
 def y_tables(symbols: SymbolModel) -> tuple[Array, Array]:
     """Frequencies and sizes of the tables of y, one per scale level, each with an escape.
 
-    |k| has the shares that were counted; those that share a bin follow the level's Gaussian.
+    The first one is that of the certain zero, which stands for all levels up to it. |k| has the
+    shares that were counted; those that share a bin follow the level's Gaussian.
     """
     bins = gaussian_bins().numpy()
     shares = bins * 2.0 ** -symbols.correction.cpu().double().numpy()
     flat, sizes = [], []
-    for level in range(SCALE_LEVELS):
+    for level in range(symbols.silent, SCALE_LEVELS):
         sigma = SCALE_MIN * math.exp(level * SCALE_STEP)
         radius = math.ceil(4.5 * sigma) + 1
         # Mass of |k| = 0, 1, ... radius, both signs, and of all beyond.
@@ -109,7 +110,8 @@ def quality_tables(model: Codec) -> dict[str, Array]:
         log_gain = model.log_gain(quality)[..., 0, 0].double()
         vector = model.q_prior(quality)[..., 0, 0].double()
     steps_per_u = torch.exp(log_gain) * model.s.double()
-    shift = (torch.log(steps_per_u) - math.log(SCALE_MIN)) / SCALE_STEP * SCALE_GRID
+    shift = (torch.log(steps_per_u) - math.log(SCALE_MIN)) / SCALE_STEP
+    shift = (shift - model.cfg.silent_levels) * SCALE_GRID
     offsets = {} if model.predictor is None else offset_rows(model.predictor, quality)
     return offsets | {
         "gain": to_numpy((steps_per_u * (MEAN_UNITS / MEAN_GRID) * 2**GAIN_SHIFT).round(), "int32"),

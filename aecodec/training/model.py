@@ -111,7 +111,7 @@ class Codec(nn.Module):
         self.q_h, self.q_z = QualityVectors(ones(k, cfg.H)), QualityVectors(ones(k, cfg.Z))
         self.q_prior = QualityVectors(torch.zeros(k, cfg.W))
         self.z_prior = Bottleneck(cfg.Z * k, filters=(3, 3), init_scale=6)
-        self.symbols = SymbolModel()
+        self.symbols = SymbolModel(cfg.silent_levels)
         self.predictor = Predictor(cfg) if cfg.predictor_steps else None
 
     @torch.no_grad()

@@ -91,10 +91,14 @@ def prior_state(stored: dict[str, Array], prior: Prior) -> dict[str, Array]:
 
 
 def correction(frequencies: Array, sizes: Array) -> Array:
-    """Corrections of the symbols' bits (levels, BINS), from the frozen tables of y."""
-    share = np.zeros((SCALE_LEVELS, BINS))
+    """Corrections of the symbols' bits (levels, BINS), from the frozen tables of y.
+
+    None for lowest levels that have no table, since nothing is coded there.
+    """
+    share = gaussian_bins().numpy()
     start = 0
-    for level, size in enumerate(sizes):
+    for level, size in enumerate(sizes, SCALE_LEVELS - len(sizes)):
+        share[level] = 0
         table = frequencies[start : start + size].astype(np.float64)
         start += size
         radius = (size - 2) // 2

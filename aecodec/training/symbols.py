@@ -29,8 +29,9 @@ class SymbolModel(nn.Module):
 
     correction: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, silent: int = 0) -> None:
         super().__init__()
+        self.silent = silent  # the last scale level at which nothing but 0 is coded
         self.register_buffer("correction", torch.zeros(SCALE_LEVELS, BINS))  # in bits
         self.gaussian = GaussianConditional(None)
         self.index_floor = LowerBound(0.0)
@@ -88,7 +89,7 @@ class SymbolModel(nn.Module):
             shift = self.shifts().flatten()[i * (DEEPEST + 1) + k.clamp_max(DEEPEST).long()]
             k = k - (size < k - 0.5 + (shift * strength).clamp_max(0.5)).float()
         if not self.training:  # the certain zero; in training its errors must show in the rate
-            k = k * (i > 0)
+            k = k * (i > self.silent)
         return torch.copysign(k, r)
 
 
