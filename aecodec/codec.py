@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +21,7 @@ import numpy.typing as npt
 from aecodec import alpha, container
 from aecodec.axes import FROM, best_axes, guessed_axes, turned_model
 from aecodec.container import AecFile, Axes, Colour, Header, Tile
+from aecodec.cost import Cost
 from aecodec.damage import Damage, show_damage, survey
 from aecodec.distortion import decibels, squared_error
 from aecodec.effort import DRAFT, Level
@@ -31,8 +31,9 @@ from aecodec.model import Model, open_model
 from aecodec.paint import TILE, Pixels, each, paint, painted_rows, painters
 from aecodec.picture import Picture
 from aecodec.search import choose
-from aecodec.tile import LATENT, decode_tile, write_tile
+from aecodec.tile import LATENT, Coded, decode_tile, write_tile
 from aecodec.transforms import default_threads
+from aecodec.tuning import Layer, Sample, fitted, sample, tuned_model
 from aecodec.watch import Report, Watch
 from aecodec.weights import id_of
 from aecodec.window import Box, Window, cut, grow, inner, padded
@@ -126,11 +127,12 @@ class Encoder:
         header = self._turned(
             _header(self._picture, self._model.weights.id, round(quality * 100)), level
         )
-        found = self._tiles(header, level)
+        tuning = self._tuning(header, level)
+        found = self._tiles(header, level, tuning)
         self._y_hat = [y_hat for _, y_hat, _ in found if y_hat is not None]
-        self._file = AecFile(
-            header, tuple(tile for tile, *_ in found), self._alpha, *self._metadata
-        )
+        tiles, (icc, exif, xmp) = tuple(tile for tile, *_ in found), self._metadata
+        change = self._fitted(header, tuning)
+        self._file = AecFile(header, tiles, self._alpha, icc, exif, xmp, change)
         data = container.write(self._file)
         if self._verifiable:
             self._digests[_digest(data)] = [digest for *_, digest in found]
@@ -147,7 +149,7 @@ class Encoder:
         expected = self._digests.get(_digest(data))
         if expected is None:
             raise SymbolError("verification failed: these are not the bytes that were coded")
-        grey, model = file.header.colour is Colour.GREY, turned_model(self._model, file.header.axes)
+        grey, model = file.header.colour is Colour.GREY, _model_of(self._model, file)
 
         def latents(index: int) -> Float:
             box, tile = boxes[index], file.tiles[index]
@@ -174,12 +176,11 @@ class Encoder:
     def decoded(self) -> Picture:
         """What a decoder makes of the file encoded last; its symbols are not decoded again."""
         assert self._file is not None
-        header = self._file.header
+        model = _model_of(self._model, self._file)
         if self._y_hat:
-            model = turned_model(self._model, header.axes)
-            pixels = paint(model, header, self._y_hat.__getitem__, self._threads)
+            pixels = paint(model, self._file.header, self._y_hat.__getitem__, self._threads)
         else:  # not kept
-            pixels = _decode_pixels(self._model, header, self._file.tiles, self._threads)
+            pixels = _decode_pixels(model, self._file, self._threads)
         return Picture(pixels, self._picture.alpha)
 
     def _turned(self, header: Header, level: Level) -> Header:
@@ -195,23 +196,47 @@ class Encoder:
             axes = self._guess
         return replace(header, axes=axes)
 
-    def _tiles(self, header: Header, level: Level) -> list[tuple[Tile, Float | None, bytes]]:
-        """The coded tiles, their y_hat if these are to be kept, and digests of them."""
+    def _tuning(self, header: Header, level: Level) -> Sample | None:
+        """What to look at for tuning the filter: small pictures are tuned from effort 4 on."""
+        wanted = level.passes or (level.looks_back and header.tile_count > 1)
+        if not (wanted and self._model.networks.can_tune) or header.colour is Colour.GREY:
+            return None
+        return sample(header.width * header.height, header.tile_count, bool(level.passes))
+
+    def _fitted(self, header: Header, tuning: Sample | None) -> bytes | None:
+        """How the filter's last layer is changed for the picture, if that saves anything."""
+        if tuning is None:
+            return None
+        layer = Layer.of(self._model, self._model.networks.band(header.quality))
+        worth = Cost(self._model, header.quality, grey=False).weight
+        return fitted(self._model, layer, tuning, worth)
+
+    def _tiles(
+        self, header: Header, level: Level, tuning: Sample | None
+    ) -> list[tuple[Tile, Float | None, bytes]]:
+        """The coded tiles, their y_hat if these are to be kept, and digests of them.
+
+        tuning: where to add what the filter can be tuned by.
+        """
         grey, model = header.colour is Colour.GREY, turned_model(self._model, header.axes)
         # A search takes all threads by itself, and much memory.
         workers = 1 if header.tile_count == 1 or level.passes else self._threads
         watch = Watch(header.tile_count, workers, self._time_limit, self._report)
         turn = threading.BoundedSemaphore(painters(workers))
 
-        def encode_box(box: Box) -> tuple[Tile, Float | None, bytes]:
+        def encode_box(numbered: tuple[int, Box]) -> tuple[Tile, Float | None, bytes]:
+            number, box = numbered
             with watch.tile() as clock:
                 window = self._window(model, header, box)
                 coded = choose(model, window, header.quality, grey, level, clock, turn)
+                if tuning is not None and number in tuning.tiles:
+                    with turn:
+                        _look(model, window, coded, header.quality, tuning)
             tile = write_tile(model, coded, header.quality)
             digest = _digest(coded.y_hat) if self._verifiable else b""
             return tile, coded.y_hat if self._keep else None, digest
 
-        found = list(each(encode_box, header.boxes, workers > 1, workers))
+        found = list(each(encode_box, enumerate(header.boxes), workers > 1, workers))
         if header.tile_count > 1:
             model.networks.close()
         return found
@@ -230,6 +255,24 @@ class Encoder:
         return Window(
             pixels, u, rows, columns, min(height, len(pixels)), min(width, pixels.shape[1])
         )
+
+
+def _model_of(model: Model, file: AecFile) -> Model:
+    """The model as a file changes it: colours turned, the filter tuned. Raises FormatError."""
+    return tuned_model(turned_model(model, file.header.axes), file.header.quality, file.filter)
+
+
+def _look(model: Model, window: Window, coded: Coded, quality: int, tuning: Sample) -> None:
+    """Add what the filter's last layer sees in a tile, and what is missing there."""
+    y_hat = Cost(model, quality, grey=False).surrounded(window, coded.y_hat)
+    seen, missing = model.networks.fitting(y_hat, window.pixels, quality)
+    zero = Layer.of(model, model.networks.band(quality)).zero
+    half = LATENT // 2
+    rows, columns = (
+        slice(part.start * half, min(part.stop * half, length // 2))
+        for part, length in ((window.rows, window.height), (window.columns, window.width))
+    )
+    tuning.add(seen, missing, zero, rows, columns)
 
 
 def _digest(data: bytes | Float) -> bytes:
@@ -269,7 +312,7 @@ def decode_file(
     plane = None
     if file.alpha is not None:
         plane = alpha.unpack_alpha(file.alpha, header.height, header.width)
-    pixels = _decode_pixels(model, header, file.tiles, threads)
+    pixels = _decode_pixels(_model_of(model, file), file, threads)
     return Picture(pixels, plane, file.icc, file.exif, file.xmp)
 
 
@@ -293,7 +336,7 @@ def decode_damaged(
     if alpha_lost:
         plane = np.full((header.height, header.width), 255, np.uint8)
     damaged: list[Box] = []
-    pixels = _decode_pixels(model, header, file.tiles, threads, damaged)
+    pixels = _decode_pixels(_model_of(model, file), file, threads, damaged)
     damaged.sort(key=lambda box: (box[1], box[0]))  # threads finish in any order
     picture = Picture(pixels, plane, file.icc, file.exif, file.xmp)
     show_damage(picture, damaged)
@@ -301,19 +344,15 @@ def decode_damaged(
 
 
 def _decode_pixels(
-    model: Model,
-    header: Header,
-    tiles: Sequence[Tile | None],
-    threads: int,
-    damaged: list[Box] | None = None,
+    model: Model, file: AecFile, threads: int, damaged: list[Box] | None = None
 ) -> Pixels:
     """All tiles. With a list `damaged`, tiles that cannot be decoded are noted there and taken
     as zeros."""
+    header = file.header
     grey, boxes = header.colour is Colour.GREY, list(header.boxes)
-    model = turned_model(model, header.axes)
 
     def decode(index: int) -> Float:
-        tile, box = tiles[index], boxes[index]
+        tile, box = file.tiles[index], boxes[index]
         size = (padded(box[3]) - box[1], padded(box[2]) - box[0])
         try:
             if tile is None:

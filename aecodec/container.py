@@ -28,7 +28,8 @@ HEAD_MAX = 26  # bytes: the longest head, so this prefix is enough for read_head
 MAX_SIDE = 65535  # pixels
 MAX_PIXELS = 2**28  # what readers accept unless told otherwise
 MAX_TILE_PIXELS = 2**22  # bounds the memory of one tile; larger pictures must be tiled
-MAX_METADATA = 2**24  # bytes of one ancillary chunk
+MAX_METADATA = 2**24  # bytes of one chunk that is neither ALPHA nor a tile
+MIN_FILTER = 11  # bytes of a FILTER chunk
 MAX_LENGTH = 2**32 - 1  # bytes of one chunk body
 MIN_TILE_CHUNK = 1 + 2 + 1 + 4  # type, symbol checksum, one payload byte, CRC-32
 MAX_STRAY = 2**16  # bytes appended to a file that best effort can tell from its last tile
@@ -53,7 +54,9 @@ class ChunkType(IntEnum):
 
     ALPHA = 0x01
     TILE = 0x02
-    LAST_TILE = 0x7C  # far from the others: one flipped bit does not make it, nor another of it
+    # Far from the others: one flipped bit makes neither of them, nor another of one of them.
+    FILTER = 0x55
+    LAST_TILE = 0x7C
     ICC = 0x81
     EXIF = 0x82
     XMP = 0x83
@@ -62,7 +65,8 @@ class ChunkType(IntEnum):
 _ANCILLARY = 0x80
 _AXES_LIMIT = 127
 _TILES = (ChunkType.TILE, ChunkType.LAST_TILE)
-_SINGLE = (ChunkType.ALPHA, ChunkType.ICC, ChunkType.EXIF, ChunkType.XMP)  # at most one of each
+# At most one of each.
+_SINGLE = (ChunkType.ALPHA, ChunkType.FILTER, ChunkType.ICC, ChunkType.EXIF, ChunkType.XMP)
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class AecFile:
-    """A whole file. A tile (or the alpha) is None only when read with damaged_ok=True."""
+    """A whole file. A tile (or the alpha) is None only when read with damaged_ok=True.
+
+    filter: how the filter's last layer is tuned to the picture (`aecodec.tuning`), or None.
+    """
 
     header: Header
     tiles: tuple[Tile | None, ...]
@@ -146,6 +153,7 @@ class AecFile:
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    filter: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +190,8 @@ def write(file: AecFile) -> bytes:
     crc = zlib.crc32(head)  # seeding with it ties the chunks to this file
     out = [head]
     metadata = ((ChunkType.ICC, file.icc), (ChunkType.EXIF, file.exif), (ChunkType.XMP, file.xmp))
-    for kind, body in (*metadata, (ChunkType.ALPHA, file.alpha)):
+    critical = ((ChunkType.FILTER, file.filter), (ChunkType.ALPHA, file.alpha))
+    for kind, body in (*metadata, *critical):
         if body is not None:
             out.append(_pack_chunk(kind, body, crc))
     for left, tile in zip(reversed(range(len(file.tiles))), file.tiles, strict=True):
@@ -242,8 +251,8 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, *, damaged_ok: bool = False)
         if not damaged_ok:
             raise
     tiles += [None] * (count - len(tiles))
-    alpha, icc, exif, xmp = (others.get(kind) for kind in _SINGLE)
-    return AecFile(header, tuple(tiles), alpha, icc, exif, xmp)
+    alpha, tuning, icc, exif, xmp = (others.get(kind) for kind in _SINGLE)
+    return AecFile(header, tuple(tiles), alpha, icc, exif, xmp, tuning)
 
 
 def _check_chunk(chunk: Chunk, header: Header, others: dict[int, bytes | None], tiles: int) -> int:
@@ -255,6 +264,8 @@ def _check_chunk(chunk: Chunk, header: Header, others: dict[int, bytes | None], 
         # The type itself may be what was damaged: take the next one due, so that tiles keep place.
         if kind >= _ANCILLARY and kind in _SINGLE and not tiles:
             return kind
+        if (kind ^ ChunkType.FILTER).bit_count() < 2 and not tiles:
+            return ChunkType.FILTER
         return ChunkType.ALPHA if header.alpha and ChunkType.ALPHA not in others else ChunkType.TILE
     if kind < _ANCILLARY and kind not in ChunkType.__members__.values():
         raise UnsupportedError(f"critical chunk {chunk.name} is unknown to this release")
@@ -262,15 +273,17 @@ def _check_chunk(chunk: Chunk, header: Header, others: dict[int, bytes | None], 
         raise FormatError(f"second {where}")
     if kind in _TILES and (kind == ChunkType.LAST_TILE) != (tiles + 1 == header.tile_count):
         raise FormatError(f"{where} and the number of tiles, {header.tile_count}, do not agree")
-    if kind not in _TILES and (tiles or ChunkType.ALPHA in others):
+    late = tiles or ChunkType.ALPHA in others or (kind >= _ANCILLARY and ChunkType.FILTER in others)
+    if kind not in _TILES and late:
         raise FormatError(f"{where} is out of order")
     if kind == ChunkType.ALPHA and not header.alpha:
         raise FormatError(f"{where} in a picture without alpha")
     if kind in _TILES and header.alpha and ChunkType.ALPHA not in others:
         raise FormatError("the ALPHA chunk is missing")
-    if kind >= _ANCILLARY and chunk.length > MAX_METADATA:
+    if kind not in (ChunkType.ALPHA, *_TILES) and chunk.length > MAX_METADATA:
         raise LimitError(f"{where} is larger than {MAX_METADATA} bytes")
-    if chunk.length < (3 if kind in _TILES else 1):
+    least = 3 if kind in _TILES else MIN_FILTER if kind == ChunkType.FILTER else 1
+    if chunk.length < least:
         raise FormatError(f"{where} is too short")
     return ChunkType.TILE if kind in _TILES else kind
 

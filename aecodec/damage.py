@@ -17,13 +17,16 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom
 GREY = 128  # level of every plane of a damaged tile: no picture content looks like it at length
 
 
+LEFT_OUT = ("ICC", "EXIF", "XMP", "FILTER")
+
+
 @dataclass(frozen=True)
 class Damage:
     """What best effort could not restore; false when the file is whole.
 
     tiles: boxes (left, top, right, bottom) in pixels, shown grey and opaque. others: names of
-    the damaged chunks that are no tiles: without ALPHA the picture is shown opaque, ICC, EXIF
-    and XMP are left out. stray: bytes that belong to no chunk.
+    the damaged chunks that are no tiles: without ALPHA the picture is shown opaque, without FILTER
+    it is a little less exact, ICC, EXIF and XMP are left out. stray: bytes that belong to no chunk.
     """
 
     tiles: tuple[Box, ...] = ()
@@ -50,7 +53,7 @@ def survey(data: bytes, header: container.Header, tiles: Iterable[Box], alpha_lo
     pixels = header.width * header.height
     with contextlib.suppress(AecError):  # what follows a broken frame shows as missing tiles
         chunks = container.walk(data, pixels)
-        others += [c.name for c in chunks if not c.intact and c.name in ("ICC", "EXIF", "XMP")]
+        others += [c.name for c in chunks if not c.intact and c.name in LEFT_OUT]
     damage = Damage(tuple(tiles), tuple(others))
     if not damage:
         try:

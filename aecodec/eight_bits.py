@@ -30,9 +30,13 @@ class EightBitFilter:
         self._scale, self._zero = points[:, 0], points[:, 1]
 
     def run(
-        self, a: Tensor, layers: Sequence[str], blocks: Sequence[str], last: str = ""
-    ) -> Tensor:
-        """a (1,C,h,w) through the named convolutions and residual blocks, and `last` if given."""
+        self, a: Tensor, layers: Sequence[str], blocks: Sequence[str], last: str = "",
+        last_weight: Tensor = None,
+    ) -> Tensor:  # fmt: skip
+        """a (1,C,h,w) through the named convolutions and residual blocks, and `last` if given.
+
+        last_weight: in place of its own, if not None.
+        """
         at = 0
         a = self._to(a, at)
         for name in layers:
@@ -44,7 +48,7 @@ class EightBitFilter:
             a = self._to(self._value(a, at).add_(self._value(b, at + 2)), at + 3)
             at += 3
         if last:
-            a, at = self._convolve(a, last, at, at + 1), at + 1
+            a, at = self._convolve(a, last, at, at + 1, last_weight), at + 1
         return self._value(a, at)
 
     def _to(self, value: Tensor, point: int) -> Tensor:
@@ -57,11 +61,14 @@ class EightBitFilter:
     def _value(self, whole: Tensor, point: int) -> Tensor:
         return (whole - self._zero[point]).mul_(self._scale[point])
 
-    def _convolve(self, whole: Tensor, name: str, source: int, target: int) -> Tensor:
+    def _convolve(
+        self, whole: Tensor, name: str, source: int, target: int, other: Tensor = None
+    ) -> Tensor:
         float32 = self._torch.float32
         weight, bias, scale = (
             self._tensor(f"{name}.{part}", float32) for part in ("weight", "bias", "weight_scale")
         )
+        weight = weight if other is None else other.to(float32)
         total = self._torch.nn.functional.conv2d(
             whole - self._zero[source], weight, bias, padding=1
         )

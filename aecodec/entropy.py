@@ -85,6 +85,18 @@ class TableSet:
             self._models[table] = model
         return model
 
+    @functools.cached_property
+    def by_size(self) -> npt.NDArray[np.float32]:
+        """(T,K): bits of |symbol| = 0, 1, ... by every table, escapes included."""
+        bits = np.zeros((len(self.sizes), int(self.radii.max()) + 2), np.float32)
+        for table in range(int(self.skip_first), len(bits)):
+            counts = self.frequencies[self.starts[table] : self.starts[table + 1]]
+            own = PRECISION - np.log2(counts.astype(np.float64))
+            radius = self.radius(table)
+            bits[table, : radius + 1] = own[radius : 2 * radius + 1]
+            bits[table, radius + 1 :] = own[-1] + ESCAPE_BITS
+        return bits
+
     def bits(self, symbols: Ints, index: Ints) -> float:
         """Ideal code length in bits of symbols (n,) coded with tables index (n,)."""
         total = 0.0

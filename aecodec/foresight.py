@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from aecodec.cost import Cost
-from aecodec.entropy import ESCAPE_BITS, PRECISION
 from aecodec.prior import (
     ACTIVATION_MAX,
     ACTIVATION_MIN,
@@ -54,7 +53,7 @@ class Foresight:
         )
         self._mean_per_raw = self._prior.walk.rows(gain) / (2.0**GAIN_SHIFT * MEAN_UNITS)
         self._inverse = inverse[:, None, None]
-        self._bits = _bit_table(cost)
+        self._bits = cost.model.y_tables.by_size
 
     def slopes(self, coded: Coded) -> Slopes:
         """Those at the symbols of a tile."""
@@ -100,17 +99,3 @@ class Foresight:
             walk.spread(-by_residual.reshape(rows, -1) * self._mean_per_raw, m),
             walk.spread(by_index.reshape(rows, -1) / UNITS, m),
         )
-
-
-def _bit_table(cost: Cost) -> Float:
-    """(levels, K): bits of |symbol| = 0, 1, ... by every scale table, escapes included."""
-    coder = cost.model.y_tables
-    count = max(coder.radius(table) for table in range(len(coder.sizes))) + 2
-    bits = np.zeros((len(coder.sizes), count), np.float32)
-    for table in range(int(coder.skip_first), len(bits)):
-        counts = coder.frequencies[coder.starts[table] : coder.starts[table + 1]]
-        own = PRECISION - np.log2(counts.astype(np.float64))
-        radius = coder.radius(table)
-        bits[table, : radius + 1] = own[radius : 2 * radius + 1]
-        bits[table, radius + 1 :] = own[-1] + ESCAPE_BITS
-    return bits

@@ -223,10 +223,13 @@ class TorchNetworks(OnnxNetworks):
     def _graph_turned(self, **inputs: Tensor) -> list[Tensor]:
         return self._graph_synthesis(**inputs)
 
+    def _graph_tuned(self, **inputs: Tensor) -> list[Tensor]:
+        return self._graph_synthesis(**inputs)
+
     def _x_hat(
         self, number: int, y_hat: Tensor, q_filter: Tensor,
         q_s8: Tensor = None, q_s16: Tensor = None,
-        turn: Tensor = None, shift: Tensor = None,
+        turn: Tensor = None, shift: Tensor = None, last_weight: Tensor = None,
     ) -> Tensor:  # fmt: skip
         """The picture (1,3,H,W), rounded to levels but not yet converted; number: of the band."""
         torch = self._torch
@@ -237,7 +240,7 @@ class TorchNetworks(OnnxNetworks):
         x_hat = self._lap(x_hat, transposed=True)
         if q_s8 is not None:
             x_hat = x_hat + self._synthesis_network(y_hat, q_s8, q_s16)
-        x_hat = x_hat + self._filter(x_hat, f"filter.{number}", q_filter)
+        x_hat = x_hat + self._filter(x_hat, f"filter.{number}", q_filter, last_weight)
         if turn is not None:
             x_hat = self._multiply(x_hat - shift[:, :, None] * (1 / 64), turn.T, None)
         x_hat = x_hat * 64.0 + 128.0
@@ -256,8 +259,11 @@ class TorchNetworks(OnnxNetworks):
         matrix = self._tensor("overlap", self._torch.float32)
         return lapped(self._torch, x, matrix.T if transposed else matrix)
 
-    def _filter(self, x: Tensor, own: str, quality: Tensor) -> Tensor:
-        """The residual 3x3 convolutions at half resolution; own: name of the band's tensors."""
+    def _filter(self, x: Tensor, own: str, quality: Tensor, last_weight: Tensor = None) -> Tensor:
+        """The residual 3x3 convolutions at half resolution; own: name of the band's tensors.
+
+        last_weight: in place of the last one's own, if not None.
+        """
         torch = self._torch
         a = self._conv3(parts_of(torch, x, 2), f"{own}.first") * quality
         a = torch.nn.functional.leaky_relu(a, 0.1)
@@ -267,7 +273,7 @@ class TorchNetworks(OnnxNetworks):
         in_eight = self._has(f"{last}.weight_scale")
         if self._has(f"{own}.points"):
             eight = EightBitFilter(torch, self._tensor, own)
-            a = eight.run(a, names, blocks, last if in_eight else "")
+            a = eight.run(a, names, blocks, last if in_eight else "", last_weight)
         else:
             slope = float(self._tensor(f"{own}.slope", torch.float32))
             for name in names:

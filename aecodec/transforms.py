@@ -22,7 +22,8 @@ from aecodec.errors import ModelError
 Float = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
 EXACT_GRAPHS = ("hyper_synthesis", "prior", "predictor")
-BACKWARD_GRAPHS = ("correction", "prior_slope", "hyper_slope")  # for the encoder's search
+# For the encoder's search.
+BACKWARD_GRAPHS = ("correction", "prior_slope", "hyper_slope", "fitting")
 SMALLEST = "hyper_synthesis"  # a graph that every use of a model opens
 MAX_QUALITY = 10000  # hundredths
 UNTURNED = {"turn": np.eye(3, dtype=np.float32), "shift": np.zeros((3, 1), np.float32)}
@@ -59,6 +60,7 @@ class OnnxNetworks:
         self._threads = threads or default_threads()
         self._optimise, self._cuda = optimise, cuda
         self._axes: dict[str, Float] = {}  # of colour: rotation "turn", and "shift" after it
+        self._last: dict[str, Array] = {}  # "last_weight" of a filter that is tuned to a picture
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -70,6 +72,20 @@ class OnnxNetworks:
         other = copy.copy(self)
         other._axes = {"turn": turn, "shift": shift}
         return other
+
+    def tuned(self, weight: npt.NDArray[np.int8]) -> OnnxNetworks:
+        """The same networks with other weights (12,F,3,3) in the filter's last layer.
+
+        Graphs are shared. Only `synthesis` asks for them, and all at one band of quality.
+        """
+        other = copy.copy(self)
+        other._last = {"last_weight": weight}
+        return other
+
+    @property
+    def can_tune(self) -> bool:
+        """Whether the model has graphs for other weights in the filter's last layer."""
+        return (self._folder / "tuned_0.onnx").is_file()
 
     @property
     def can_turn(self) -> bool:
@@ -194,7 +210,8 @@ class OnnxNetworks:
 
     def synthesis(self, y_hat: Float, quality: int) -> npt.NDArray[np.uint8]:
         """g_s: y_hat (M,h,w) in natural units -> pixels (16h,16w,3)."""
-        vectors = self._synthesis_vectors(quality) | self._axes
+        axes = self._axes or (UNTURNED if self._last else {})
+        vectors = self._synthesis_vectors(quality) | axes | self._last
         parts = self._run(self.synthesis_graph(quality), y_hat=y_hat[None], **vectors)[0][0]
         return _in_place(parts)
 
@@ -209,10 +226,24 @@ class OnnxNetworks:
         axes = self._axes or (UNTURNED if self.can_turn else {})
         vectors = self._synthesis_vectors(quality) | axes
         parts, missing = self._run(
-            f"correction_{self._band(quality)}",
+            f"correction_{self.band(quality)}",
             y_hat=y_hat[None], x=planes, counted=counted[None, None], **vectors,
         )  # fmt: skip
         return _in_place(parts[0]), missing[0]
+
+    def fitting(
+        self, y_hat: Float, x: npt.NDArray[np.uint8], quality: int
+    ) -> tuple[npt.NDArray[np.uint8], Float]:
+        """What `aecodec.tuning` fits the filter's last layer to, at half resolution.
+
+        For y_hat (M,h,w) of pixels x (16h,16w,3): what the layer sees (F,8h,8w), and what is
+        missing in the picture (12,8h,8w), in whole 1/16 of a level.
+        """
+        planes = np.ascontiguousarray(x.transpose(2, 0, 1))[None]
+        vectors = self._synthesis_vectors(quality) | (self._axes or UNTURNED)
+        seen, missing = self._run(f"fitting_{self.band(quality)}",
+                                  y_hat=y_hat[None], x=planes, **vectors)  # fmt: skip
+        return seen[0], missing[0]
 
     def prior_slope(
         self, step: int, context: Float, common: Float, by_mean: Float, by_scale: Float
@@ -233,13 +264,15 @@ class OnnxNetworks:
 
     def synthesis_graph(self, quality: int) -> str:
         """Name of the graph that synthesises at a quality."""
-        return f"{'turned' if self._axes else 'synthesis'}_{self._band(quality)}"
+        name = "tuned" if self._last else "turned" if self._axes else "synthesis"
+        return f"{name}_{self.band(quality)}"
 
     def _synthesis_vectors(self, quality: int) -> dict[str, Float]:
-        q_filter = self._vector(f"q_filter.{self._band(quality)}", quality)
+        q_filter = self._vector(f"q_filter.{self.band(quality)}", quality)
         return self._given(("q_s8", "q_s16"), quality) | {"q_filter": q_filter}
 
-    def _band(self, quality: int) -> int:
+    def band(self, quality: int) -> int:
+        """The band of quality, which has a filter of its own."""
         count = sum(name.startswith("q_filter.") for name in self._vectors)
         return min(quality * count // MAX_QUALITY, count - 1)
 

@@ -110,7 +110,7 @@ def test_the_synthesis_backwards(model: Model, window: Window, coded: Coded) -> 
     )
     linear = networks._multiply(torch.from_numpy(coded.y_hat[None]), weight, offset)
     linear = networks._lap(torch.pixel_shuffle(linear, 16), transposed=True).requires_grad_()
-    filtered(networks, linear, f"filter.{model.networks._band(QUALITY)}", quality).backward(error)
+    filtered(networks, linear, f"filter.{model.networks.band(QUALITY)}", quality).backward(error)
     (u,) = networks._graph_analysis(128 + error + linear.grad)
     assert_close(missing, u, within=0.05)  # values that 8 bits cut off are not looked for
 

@@ -30,6 +30,7 @@ TILED = AecFile(
     alpha=pack_alpha(RAMP),
     icc=b"profile",
     exif=b"MM\0*exif",
+    filter=b"last weights",
 )
 
 

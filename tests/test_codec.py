@@ -243,8 +243,9 @@ def test_no_seams_in_the_decoder(mode: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(codec, "decode_tile", cut)
     results = []
     for header in (one, many):
-        tiles = [Tile(index, b"x") for index in range(header.tile_count)]
-        results.append(codec._decode_pixels(model, header, tiles, 2).astype(int))
+        tiles = tuple(Tile(index, b"x") for index in range(header.tile_count))
+        file = container.AecFile(header, tiles)
+        results.append(codec._decode_pixels(model, file, 2).astype(int))
     assert many.tile_count == 6
     assert results[0].std() > 5
     assert np.abs(results[0] - results[1]).max() <= 1

@@ -36,6 +36,7 @@ FULL = AecFile(
     icc=b"profile",
     exif=b"MM\0*exif",
     xmp=b"<x/>",
+    filter=b"last weights",
 )
 
 
@@ -76,7 +77,7 @@ def test_full_file_round_trips_and_is_deterministic() -> None:
     assert container.write(container.read(data)) == data
     assert container.read_header(data[: container.HEAD_MAX]) == FULL.header
     names = [chunk.name for chunk in container.walk(data)]
-    assert names == ["ICC", "EXIF", "XMP", "ALPHA", "TILE", "TILE", "TILE", "TILE"]
+    assert names == ["ICC", "EXIF", "XMP", "FILTER", "ALPHA", "TILE", "TILE", "TILE", "TILE"]
 
 
 def test_is_aec() -> None:
@@ -210,6 +211,9 @@ def test_alpha_must_stand_between_metadata_and_tiles() -> None:
         (alpha + tile + tile, "do not agree"),
         (alpha + last(bytes(20), head), "do not agree"),
         (chunk(1, b"", head) + tile + end, "too short"),
+        (chunk(0x55, bytes(10), head) + alpha + tile + end, "too short"),
+        (alpha + chunk(0x55, bytes(11), head) + tile + end, "out of order"),
+        (chunk(0x55, bytes(11), head) + chunk(0x81, b"p", head) + tile + end, "out of order"),
     ):
         with pytest.raises(FormatError, match=message):
             container.read(start + chunks)
@@ -338,9 +342,10 @@ def test_damaged_ok_keeps_what_is_intact() -> None:
             damaged = bytearray(data)
             damaged[offset] ^= 0x40
             file = container.read(bytes(damaged), damaged_ok=True)
-            expected = [FULL.icc, FULL.exif, FULL.xmp, FULL.alpha, *FULL.tiles]
+            expected = [FULL.icc, FULL.exif, FULL.xmp, FULL.filter, FULL.alpha, *FULL.tiles]
             expected[number] = None
-            assert [file.icc, file.exif, file.xmp, file.alpha, *file.tiles] == expected
+            found = [file.icc, file.exif, file.xmp, file.filter, file.alpha, *file.tiles]
+            assert found == expected
 
 
 def test_damaged_ok_fills_a_file_cut_short() -> None:

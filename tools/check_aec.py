@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 import zlib
 
-NAMES = {0x81: "ICC", 0x82: "EXIF", 0x83: "XMP", 1: "ALPHA", 2: "TILE", 0x7C: "LAST TILE"}
+NAMES = {0x81: "ICC", 0x82: "EXIF", 0x83: "XMP", 0x55: "FILTER",
+         1: "ALPHA", 2: "TILE", 0x7C: "LAST TILE"}  # fmt: skip
 
 
 class Refused(Exception):
@@ -54,8 +55,7 @@ def check_head(file: Bytes, report: list[str]) -> tuple[int, bool, int, int, int
     if version != 1:
         raise Refused(f"version {version} is not 1")
     model, kind = file.take(4).hex(), file.number(1)
-    width, height = file.varint(3) + 1, file.varint(3) + 1
-    quality = file.varint(2)
+    width, height, quality = file.varint(3) + 1, file.varint(3) + 1, file.varint(2)
     axes = file.take(6) if kind & 8 else b""
     if zlib.crc32(file.data[: file.at]) % 2**16 != file.number(2):
         raise Refused("check of the head does not match")
@@ -96,18 +96,18 @@ def check_chunks(file: Bytes, report: list[str]) -> None:
         tile, done = kind in (2, 0x7C), seen.count(2)
         if not tile and kind in seen:
             raise Refused(f"repeated: {name}")
-        if (not tile and done) or (kind >= 0x80 and 1 in seen) or done == tiles:
+        if (not tile and (done or 1 in seen or (kind > 0x7F and 0x55 in seen))) or done == tiles:
             raise Refused(f"out of order: {name}")
         if tile and (kind == 0x7C) != (done + 1 == tiles):
             raise Refused(f"type of the last tile and number of tiles do not agree: {name}")
         if (kind == 1 and not alpha) or (tile and alpha and 1 not in seen):
             raise Refused(f"ALPHA chunk and kind do not agree: {name}")
-        if len(body) < (3 if tile else 1) or (kind >= 0x80 and len(body) > 2**24):
+        long = len(body) > 2**24 and kind not in (1, 2, 0x7C)
+        if len(body) < (3 if tile else 11 if kind == 0x55 else 1) or long:
             raise Refused(f"length {len(body)} not allowed: {name}")
         if kind == 1:
             check_alpha(body, width, height)
-        detail = f", symbols {body[1::-1].hex()}" if tile else ""
-        report.append(f"{name}: {len(body)} bytes{detail}")
+        report.append(f"{name}: {len(body)} bytes" + f", symbols {body[1::-1].hex()}" * tile)
         seen.append(2 if tile else kind)
     if seen.count(2) != tiles:
         raise Refused(f"{seen.count(2)} of {tiles} tiles")

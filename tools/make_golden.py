@@ -26,13 +26,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import synthetic  # noqa: E402 - the drawings that the tests use
 
-from aecodec import codec, container, rate, weights  # noqa: E402
+from aecodec import codec, container, rate, tuning, weights  # noqa: E402
 
 FOLDER = ROOT / "tests" / "golden"
 MAX_TOTAL = 200_000  # bytes of all files of one model
 SAMPLES = 24
 
-# mode, width, height, quality, metadata, side of a tile or 0
+TUNED = 40.0  # what a squared error counts for, so that tuning the filter pays on a small picture
+
+# mode, width, height, quality, metadata, side of a tile or 0; a "tuned" one has a FILTER chunk
 CASES = (
     ("RGB", 1, 1, 75, False, 0),
     ("L", 1, 1, 75, False, 0),
@@ -58,18 +60,23 @@ CASES = (
     ("RGBA", 128, 128, 15, False, 128),
     ("orange", 129, 70, 60, False, 0),
     ("orange", 130, 131, 35, False, 128),
+    ("tuned RGB", 96, 80, 70, False, 0),
+    ("tuned orange", 140, 100, 15, False, 128),
 )
 
 
-def encode(source: Any, quality: float, tile: int, model: str) -> bytes:
+def encode(source: Any, quality: float, tile: int, model: str, tuned: bool = False) -> bytes:
     """The file of a picture, with tiles of a given side where one is given."""
-    before = codec.TILE, codec.SINGLE_TILE_PIXELS
+    before = codec.TILE, codec.SINGLE_TILE_PIXELS, codec.fitted
     try:
         if tile:
             codec.TILE, codec.SINGLE_TILE_PIXELS = tile, 0
-        return codec.encode_picture(source, quality, threads=1, verify=True, model=model)
+        if tuned:
+            codec.fitted = lambda *given: tuning.fitted(*given[:-1], TUNED * given[-1])
+        options = {"threads": 1, "verify": True, "model": model, "effort": 4 if tuned else None}
+        return codec.encode_picture(source, quality, **options)
     finally:
-        codec.TILE, codec.SINGLE_TILE_PIXELS = before
+        codec.TILE, codec.SINGLE_TILE_PIXELS, codec.fitted = before
 
 
 def samples(pixels: npt.NDArray[np.uint8]) -> list[int]:
@@ -81,7 +88,7 @@ def samples(pixels: npt.NDArray[np.uint8]) -> list[int]:
 def describe(case: tuple[Any, ...], data: bytes) -> dict[str, Any]:
     """What a decoder must find in a file, and how it was made."""
     mode, width, height, quality, metadata, tile = case
-    source = synthetic.picture(mode, width, height, metadata=metadata)
+    source = synthetic.picture(mode.split()[-1], width, height, metadata=metadata)
     back = codec.decode_file(data, threads=1)
     alpha = None if back.alpha is None else hashlib.sha256(back.alpha.tobytes()).hexdigest()
     return {
@@ -105,9 +112,10 @@ def write(model: str) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for case in CASES:
         mode, width, height, quality, metadata, tile = case
-        source = synthetic.picture(mode, width, height, metadata=metadata)
-        data = encode(source, quality, tile, model)
-        name = f"{mode.lower()}-{width}x{height}-q{quality:g}{'-tiles' if tile else ''}.aec"
+        source = synthetic.picture(mode.split()[-1], width, height, metadata=metadata)
+        data = encode(source, quality, tile, model, mode.startswith("tuned"))
+        kind = mode.lower().replace(" ", "-")
+        name = f"{kind}-{width}x{height}-q{quality:g}{'-tiles' if tile else ''}.aec"
         (folder / name).write_bytes(data)
         index[name], total = describe(case, data), total + len(data)
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in index.items())

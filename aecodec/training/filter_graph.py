@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 class FilterGraph:
     """The filter of one band of quality; asks for the vector q_filter.
 
-    name: that of the band's filter among the tensors.
+    name: that of the band's filter among the tensors. tuned: asks for the weights of the last
+    layer as well, which must be one in 8 bits.
     """
 
-    def __init__(self, g: Graph, cfg: Config, name: str) -> None:
+    def __init__(self, g: Graph, cfg: Config, name: str, tuned: bool = False) -> None:
         self._g, self._cfg, self._name = g, cfg, name
         self._quality = "q_filter"
         self._eight = f"{name}.points" in g.store
         self._last_eight = f"{name}.last.weight_scale" in g.store
         if self._eight and cfg.filter_slope:
             raise ValueError("the filter in 8 bits needs filter_slope = 0")
+        self._tuned = tuned
+        self.seen = ""  # by the last layer, in 8 bits
         self._first = ""  # before its ReLU
         self._active: dict[str, str] = {}  # what each convolution before a ReLU gave, after it
 
@@ -107,7 +110,10 @@ class FilterGraph:
                      domain=CONTRIB)  # fmt: skip
             at += 3
         if self._last_eight:
-            a, at = last_layer(g, a, f"{name}.last", points[at], points[at + 1]), at + 1
+            self.seen, last = a, f"{name}.last"
+            shape: list[int | str] = [*g.store[f"{last}.weight"].shape]
+            weight = g.input("last_weight", TensorProto.INT8, shape) if self._tuned else ""
+            a, at = last_layer(g, a, last, points[at], points[at + 1], weight), at + 1
         return g.op("DequantizeLinear", a, *points[at])
 
     def _passed(self, slope: str, layer: str) -> str:

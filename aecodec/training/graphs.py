@@ -24,6 +24,7 @@ from aecodec.training.layers import GRID, LIMIT
 from aecodec.training.predictor_graph import predictor
 from aecodec.training.prior_graph import hyper_network, prior
 from aecodec.training.slope_graphs import hyper_slope, prior_slope
+from aecodec.tuning import ERROR_UNITS
 
 Array = npt.NDArray[Any]
 OPSET, IR_VERSION = 17, 8
@@ -280,6 +281,28 @@ def synthesis(g: Graph, cfg: Config, band: int = 0, turned: bool = False) -> Non
     _synthesis(g, cfg, FilterGraph(g, cfg, f"filter.{band}"), *(_axes(g) if turned else ()))
 
 
+def tuned(g: Graph, cfg: Config, band: int = 0) -> None:
+    """As `synthesis` of turned colours, with other weights in the filter's last layer."""
+    _synthesis(g, cfg, FilterGraph(g, cfg, f"filter.{band}", tuned=True), *_axes(g))
+
+
+def fitting(g: Graph, cfg: Config, band: int = 0) -> None:
+    """What `aecodec.tuning` needs: what the filter's last layer sees, and what is missing.
+
+    y_hat and q_filter as in `synthesis`, x uint8 (1,3,H,W) what the picture should be, turn and
+    shift as in `correction` -> seen uint8 (1,F,H/2,W/2), missing (1,12,H/2,W/2) in whole 1/16 of a
+    level, of the turned colours.
+    """
+    filter_ = FilterGraph(g, cfg, f"filter.{band}")
+    parts = _restored(g, cfg, filter_)
+    x = g.op("Cast", g.input("x", TensorProto.UINT8, [1, 3, "H", "W"]), to=TensorProto.FLOAT)
+    x = _turned(g, g.op("Sub", x, g.scalar(128.0)), 1, *_axes(g))
+    x = g.op("Mul", g.op("SpaceToDepth", x, blocksize=2), g.scalar(ERROR_UNITS))
+    missing = g.op("Sub", x, g.op("Mul", parts, g.scalar(64.0 * ERROR_UNITS)))
+    g.output(filter_.seen, "seen", TensorProto.UINT8, [1, cfg.F, "H2", "W2"])
+    g.output(g.op("Round", missing), "missing", TensorProto.FLOAT, [1, 12, "H2", "W2"])
+
+
 def correction(g: Graph, cfg: Config, band: int = 0) -> None:
     """As `synthesis`, and what the latent lacks: for the encoder's search.
 
@@ -300,7 +323,8 @@ def correction(g: Graph, cfg: Config, band: int = 0) -> None:
     g.output(_linear_analysis(g, cfg, error), "missing", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
 
 
-def _synthesis(g: Graph, cfg: Config, filter_: FilterGraph, turn: str = "", shift: str = "") -> str:
+def _restored(g: Graph, cfg: Config, filter_: FilterGraph) -> str:
+    """Parts (1,12,h,w) of the filtered picture minus 128, in units of 64 levels, still turned."""
     y_hat = g.input("y_hat", TensorProto.FLOAT, [1, cfg.M, "h", "w"])
     linear = g.op("Conv", y_hat, g.stored("linear_s", (768, cfg.M, 1, 1)),
                   g.stored("linear_offset"), kernel_shape=[1, 1])  # fmt: skip
@@ -308,7 +332,11 @@ def _synthesis(g: Graph, cfg: Config, filter_: FilterGraph, turn: str = "", shif
     if cfg.has_g_s:
         x_hat = g.op("Add", x_hat, _synthesis_network(g, cfg, y_hat))
     parts = g.op("SpaceToDepth", x_hat, blocksize=2)
-    parts = g.op("Add", parts, filter_.forward(parts))
+    return g.op("Add", parts, filter_.forward(parts))
+
+
+def _synthesis(g: Graph, cfg: Config, filter_: FilterGraph, turn: str = "", shift: str = "") -> str:
+    parts = _restored(g, cfg, filter_)
     if turn:  # back: transpose(turn) (parts - shift)
         back = g.op("Transpose", turn)
         away = g.op("Mul", g.op("MatMul", back, shift), g.scalar(-1 / 64))
@@ -343,4 +371,7 @@ def builders(cfg: Config) -> dict[str, Callable[[Graph, Config], None]]:
         found[f"synthesis_{band}"] = functools.partial(synthesis, band=band)
         found[f"turned_{band}"] = functools.partial(synthesis, band=band, turned=True)
         found[f"correction_{band}"] = functools.partial(correction, band=band)
+        if cfg.filter_last_eight:
+            found[f"tuned_{band}"] = functools.partial(tuned, band=band)
+            found[f"fitting_{band}"] = functools.partial(fitting, band=band)
     return found
