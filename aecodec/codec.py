@@ -33,7 +33,7 @@ from aecodec.picture import Picture
 from aecodec.search import choose
 from aecodec.tile import LATENT, Coded, decode_tile, write_tile
 from aecodec.transforms import default_threads
-from aecodec.tuning import Layer, Sample, fitted, sample, tuned_model
+from aecodec.tuning import Layer, Sample, fitted, tuned_model
 from aecodec.watch import Report, Watch
 from aecodec.weights import id_of
 from aecodec.window import Box, Window, cut, grow, inner, padded
@@ -197,11 +197,9 @@ class Encoder:
         return replace(header, axes=axes)
 
     def _tuning(self, header: Header, level: Level) -> Sample | None:
-        """What to look at for tuning the filter: small pictures are tuned from effort 4 on."""
-        wanted = level.passes or (level.looks_back and header.tile_count > 1)
-        if not (wanted and self._model.networks.can_tune) or header.colour is Colour.GREY:
-            return None
-        return sample(header.width * header.height, header.tile_count, bool(level.passes))
+        """What the filter is tuned by; a level without passes has no time for that."""
+        able = self._model.networks.can_tune and header.colour is Colour.RGB
+        return Sample(header.width * header.height) if level.passes and able else None
 
     def _fitted(self, header: Header, tuning: Sample | None) -> bytes | None:
         """How the filter's last layer is changed for the picture, if that saves anything."""
@@ -224,19 +222,17 @@ class Encoder:
         watch = Watch(header.tile_count, workers, self._time_limit, self._report)
         turn = threading.BoundedSemaphore(painters(workers))
 
-        def encode_box(numbered: tuple[int, Box]) -> tuple[Tile, Float | None, bytes]:
-            number, box = numbered
+        def encode_box(box: Box) -> tuple[Tile, Float | None, bytes]:
             with watch.tile() as clock:
                 window = self._window(model, header, box)
                 coded = choose(model, window, header.quality, grey, level, clock, turn)
-                if tuning is not None and number in tuning.tiles:
-                    with turn:
-                        _look(model, window, coded, header.quality, tuning)
+                if tuning is not None:
+                    _look(model, window, coded, header.quality, tuning)
             tile = write_tile(model, coded, header.quality)
             digest = _digest(coded.y_hat) if self._verifiable else b""
             return tile, coded.y_hat if self._keep else None, digest
 
-        found = list(each(encode_box, enumerate(header.boxes), workers > 1, workers))
+        found = list(each(encode_box, header.boxes, workers > 1, workers))
         if header.tile_count > 1:
             model.networks.close()
         return found

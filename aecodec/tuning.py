@@ -34,9 +34,7 @@ WEIGHT_LIMIT = 63  # greatest magnitude of a weight: sums of two products stay w
 MOST_SHIFT = 5  # of changes, to the left
 CLASSES = 9  # of weights that share a table: three colours times corner, edge, centre of 3x3
 STRIP = 32  # rows that moments are added for at a time
-# What is looked at, in positions of the layer: some strips of a large picture, and at the default
-# effort only of a few of its tiles.
-MANY, FEW, FEW_TILES = 2**19, 2**17, 6
+MOST = 2**19  # positions of the layer that are looked at: of a large picture every so many strips
 STEP_BITS = 26 / 3  # what one squared step of a change should be worth (see `aecodec.quantise`)
 FIRST_ZEROS = 0.97  # share of changes that are taken to be 0 before any is known
 PASSES = 6
@@ -65,12 +63,15 @@ class Layer:
 
 
 class Sample:
-    """Sums over pixels, exact in any order: of products of what the layer saw with each other,
-    seen (9 C, 9 C), and with what is missing, missing (9 C, 12)."""
+    """Sums over the positions of a picture: of products of what the layer saw with each other, seen
+    (9 C, 9 C), and with what is missing, missing (9 C, 12).
 
-    def __init__(self, tiles: range = range(1), every: int = 1) -> None:
-        self.tiles = tiles  # to look at
-        self._every = every  # of so many strips of STRIP rows one is looked at
+    They are whole numbers below 2^53, so exact whatever the order of tiles and threads.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        """pixels: of the whole picture."""
+        self._every = -(-pixels // 4 // MOST)  # of so many strips of STRIP rows one is looked at
         self.seen: Matrix | float = 0.0
         self.missing: Matrix | float = 0.0
         self._lock = threading.Lock()
@@ -93,15 +94,8 @@ class Sample:
             lost = error[:, top:bottom, columns].reshape(len(error), -1).astype(np.float64)
             products = seen @ seen.T, seen @ lost.T
             with self._lock:
-                self.seen = self.seen + products[0]
-                self.missing = self.missing + products[1]
-
-
-def sample(pixels: int, tiles: int, thorough: bool) -> Sample:
-    """What to look at in a picture of so many pixels and tiles."""
-    looked = range(tiles) if thorough else range(0, tiles, -(-tiles // FEW_TILES))
-    positions = pixels // 4 * len(looked) // tiles
-    return Sample(looked, -(-positions // (MANY if thorough else FEW)))
+                self.seen = self.seen + self._every * products[0]
+                self.missing = self.missing + self._every * products[1]
 
 
 @dataclass(frozen=True)

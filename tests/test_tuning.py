@@ -62,26 +62,28 @@ def test_small_pictures_are_not_tuned_by_default(photo: Pixels) -> None:
     assert container.read(aecodec.encode(photo[..., 0], 95, effort=4)).filter is None
 
 
-def test_large_ones_are_tuned_whatever_the_number_of_threads(
+def test_tiles_are_tuned_together_whatever_the_number_of_threads(
     photo: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By some of their tiles, at the default effort as well."""
     monkeypatch.setattr(codec, "TILE", 128)
     monkeypatch.setattr(codec, "SINGLE_TILE_PIXELS", 0)
-    one, four = (aecodec.encode(photo, 95, threads=threads) for threads in (1, 4))
+    one, four = (aecodec.encode(photo, 95, threads=threads, effort=4) for threads in (1, 4))
     assert one == four
     assert container.read(one).filter is not None
     assert error(one, photo) < error(without(one), photo)
 
 
-def test_a_large_picture_is_looked_at_in_part() -> None:
-    assert tuning.sample(400_000, 1, thorough=True).tiles == range(1)
-    for pixels, tiles in ((12_000_000, 12), (100_000_000, 100), (2**28, 256)):
-        for thorough in (False, True):
-            sample = tuning.sample(pixels, tiles, thorough)
-            looked = pixels // 4 * len(sample.tiles) / tiles / sample._every
-            assert looked <= (tuning.MANY if thorough else tuning.FEW)
-            assert len(sample.tiles) == tiles if thorough else len(sample.tiles) <= 6
+def test_some_strips_stand_for_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = RNG.integers(0, 256, (4, 640, 60)).astype(np.uint8)
+    missing = np.rint(RNG.normal(0, 90, (12, 640, 60))).astype(np.float32)
+    sums = []
+    for most in (2**19, 640 * 60 // 4):
+        monkeypatch.setattr(tuning, "MOST", most)
+        sample = Sample(4 * 640 * 60)
+        sample.add(seen, missing, 0, slice(0, 640), slice(0, 60))
+        sums.append(np.asarray(sample.seen))
+    assert not np.array_equal(*sums)
+    assert np.allclose(*sums, rtol=0.1)
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -115,7 +117,7 @@ def test_what_is_saved_is_what_was_foretold() -> None:
     amount = RNG.integers(-2, 3, (12, 4, 3, 3)).astype(np.int32)
     zero, unit = 11, np.linspace(0.001, 0.002, 12)
     rows, columns = slice(2, 40), slice(0, 30)
-    sample = Sample()
+    sample = Sample(4 * 40 * 37)
     sample.add(seen, missing, zero, rows, columns)
     flat = amount.reshape(12, -1).T * unit
     less = 2 * (flat * sample.missing).sum() / tuning.ERROR_UNITS
@@ -139,7 +141,7 @@ def test_moments_do_not_depend_on_the_order_of_tiles() -> None:
     ]  # fmt: skip
     sums = []
     for order in ((0, 1, 2), (2, 0, 1)):
-        sample = Sample()
+        sample = Sample(4 * 3 * 70 * 40)
         for index in order:
             sample.add(*parts[index], 5, slice(0, 70), slice(0, 40))
         sums.append((sample.seen, sample.missing))
