@@ -21,7 +21,6 @@ import numpy.typing as npt
 from aecodec import alpha, container
 from aecodec.axes import FROM, best_axes, guessed_axes, turned_model
 from aecodec.container import AecFile, Axes, Colour, Header, Tile
-from aecodec.cost import Cost
 from aecodec.damage import Damage, show_damage, survey
 from aecodec.distortion import decibels, squared_error
 from aecodec.effort import DRAFT, Level
@@ -31,9 +30,9 @@ from aecodec.model import Model, open_model
 from aecodec.paint import TILE, Pixels, each, paint, painted_rows, painters
 from aecodec.picture import Picture
 from aecodec.search import choose
-from aecodec.tile import LATENT, Coded, decode_tile, write_tile
+from aecodec.tile import LATENT, decode_tile, write_tile
 from aecodec.transforms import default_threads
-from aecodec.tuning import Layer, Sample, fitted, tuned_model
+from aecodec.tuning import Sample, chunk, look, tuned_model
 from aecodec.watch import Report, Watch
 from aecodec.weights import id_of
 from aecodec.window import Box, Window, cut, grow, inner, padded
@@ -127,11 +126,11 @@ class Encoder:
         header = self._turned(
             _header(self._picture, self._model.weights.id, round(quality * 100)), level
         )
-        tuning = self._tuning(header, level)
-        found = self._tiles(header, level, tuning)
+        sample = self._sample(header, level)
+        found = self._tiles(header, level, sample)
         self._y_hat = [y_hat for _, y_hat, _ in found if y_hat is not None]
         tiles, (icc, exif, xmp) = tuple(tile for tile, *_ in found), self._metadata
-        change = self._fitted(header, tuning)
+        change = None if sample is None else chunk(self._model, header.quality, sample)
         self._file = AecFile(header, tiles, self._alpha, icc, exif, xmp, change)
         data = container.write(self._file)
         if self._verifiable:
@@ -196,25 +195,17 @@ class Encoder:
             axes = self._guess
         return replace(header, axes=axes)
 
-    def _tuning(self, header: Header, level: Level) -> Sample | None:
-        """What the filter is tuned by; a level without passes has no time for that."""
+    def _sample(self, header: Header, level: Level) -> Sample | None:
+        """Where to add what the filter is tuned by; a level without passes has no time for that."""
         able = self._model.networks.can_tune and header.colour is Colour.RGB
         return Sample(header.width * header.height) if level.passes and able else None
 
-    def _fitted(self, header: Header, tuning: Sample | None) -> bytes | None:
-        """How the filter's last layer is changed for the picture, if that saves anything."""
-        if tuning is None:
-            return None
-        layer = Layer.of(self._model, self._model.networks.band(header.quality))
-        worth = Cost(self._model, header.quality, grey=False).weight
-        return fitted(self._model, layer, tuning, worth)
-
     def _tiles(
-        self, header: Header, level: Level, tuning: Sample | None
+        self, header: Header, level: Level, sample: Sample | None
     ) -> list[tuple[Tile, Float | None, bytes]]:
         """The coded tiles, their y_hat if these are to be kept, and digests of them.
 
-        tuning: where to add what the filter can be tuned by.
+        sample: where to add what the filter is tuned by.
         """
         grey, model = header.colour is Colour.GREY, turned_model(self._model, header.axes)
         # A search takes all threads by itself, and much memory.
@@ -226,8 +217,8 @@ class Encoder:
             with watch.tile() as clock:
                 window = self._window(model, header, box)
                 coded = choose(model, window, header.quality, grey, level, clock, turn)
-                if tuning is not None:
-                    _look(model, window, coded, header.quality, tuning)
+                if sample is not None:
+                    look(model, window, coded, header.quality, sample)
             tile = write_tile(model, coded, header.quality)
             digest = _digest(coded.y_hat) if self._verifiable else b""
             return tile, coded.y_hat if self._keep else None, digest
@@ -256,19 +247,6 @@ class Encoder:
 def _model_of(model: Model, file: AecFile) -> Model:
     """The model as a file changes it: colours turned, the filter tuned. Raises FormatError."""
     return tuned_model(turned_model(model, file.header.axes), file.header.quality, file.filter)
-
-
-def _look(model: Model, window: Window, coded: Coded, quality: int, tuning: Sample) -> None:
-    """Add what the filter's last layer sees in a tile, and what is missing there."""
-    y_hat = Cost(model, quality, grey=False).surrounded(window, coded.y_hat)
-    seen, missing = model.networks.fitting(y_hat, window.pixels, quality)
-    zero = Layer.of(model, model.networks.band(quality)).zero
-    half = LATENT // 2
-    rows, columns = (
-        slice(part.start * half, min(part.stop * half, length // 2))
-        for part, length in ((window.rows, window.height), (window.columns, window.width))
-    )
-    tuning.add(seen, missing, zero, rows, columns)
 
 
 def _digest(data: bytes | Float) -> bytes:

@@ -1,4 +1,4 @@
-"""Effort: how much of the encoder's time goes into smaller files. Decoders do not notice.
+"""Effort: how much of the encoder's time goes into smaller files. Decoders hardly notice.
 
     1      symbols by rounding
     2      symbols from a dead zone that knows how rare each one is and what an error in each
@@ -6,7 +6,8 @@
     3      and once more, after a look at what these leave out of the picture; colours turned so
            that most of the detail is in luma (`aecodec.axes`): the default
     4..9   colours turned by trial; passes through decoder and probability model and back, each of
-           which corrects what the last one left in the picture, and what it made later symbols cost
+           which corrects what the last one left in the picture and what it made later symbols cost;
+           the filter's last layer tuned to the picture (`aecodec.tuning`)
 
 Each level does what the one below does and then more. From 4 on it keeps the best it has seen, so
 that more effort never costs more for colours turned alike (J of `aecodec.cost`). 3 does not

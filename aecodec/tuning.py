@@ -20,9 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aecodec.cost import Cost
 from aecodec.entropy import SymbolDecoder, SymbolEncoder
 from aecodec.errors import FormatError
 from aecodec.model import Model
+from aecodec.tile import LATENT, Coded
+from aecodec.window import Window
 
 Matrix = npt.NDArray[np.float64]
 Weight = npt.NDArray[np.int8]
@@ -139,6 +142,25 @@ def tuned_model(model: Model, quality: int, body: bytes | None) -> Model:
     layer = Layer.of(model, model.networks.band(quality))
     change = unpacked(body, model, layer.weight.shape)
     return replace(model, networks=model.networks.tuned(change.applied(layer)))
+
+
+def look(model: Model, window: Window, coded: Coded, quality: int, sample: Sample) -> None:
+    """Add what the last layer sees in a tile, and what is missing there; quality in hundredths."""
+    y_hat = Cost(model, quality, grey=False).surrounded(window, coded.y_hat)
+    seen, missing = model.networks.fitting(y_hat, window.pixels, quality)
+    zero = Layer.of(model, model.networks.band(quality)).zero
+    half = LATENT // 2
+    rows, columns = (
+        slice(part.start * half, min(part.stop * half, length // 2))
+        for part, length in ((window.rows, window.height), (window.columns, window.width))
+    )
+    sample.add(seen, missing, zero, rows, columns)
+
+
+def chunk(model: Model, quality: int, sample: Sample) -> bytes | None:
+    """The body of the chunk of a picture, if there is a change that saves anything."""
+    layer = Layer.of(model, model.networks.band(quality))
+    return fitted(model, layer, sample, Cost(model, quality, grey=False).weight)
 
 
 def fitted(model: Model, layer: Layer, moments: Sample, worth: float) -> bytes | None:

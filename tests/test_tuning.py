@@ -12,6 +12,7 @@ from PIL import Image
 
 import aecodec
 from aecodec import codec, container, tuning
+from aecodec.cost import Cost
 from aecodec.errors import AecError, FormatError
 from aecodec.model import Model, open_model
 from aecodec.picture import from_array
@@ -50,7 +51,7 @@ def without(data: bytes) -> bytes:
 
 
 def test_a_tuned_file_is_worth_its_bytes(tuned: bytes, photo: Pixels, model: Model) -> None:
-    plain, worth = without(tuned), codec.Cost(model, 9500, grey=False).weight
+    plain, worth = without(tuned), Cost(model, 9500, grey=False).weight
     assert len(plain) < len(tuned)
     saved = worth * photo.size * (error(plain, photo) - error(tuned, photo))
     assert saved > 8 * (len(tuned) - len(plain))

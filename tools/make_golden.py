@@ -67,16 +67,17 @@ CASES = (
 
 def encode(source: Any, quality: float, tile: int, model: str, tuned: bool = False) -> bytes:
     """The file of a picture, with tiles of a given side where one is given."""
-    before = codec.TILE, codec.SINGLE_TILE_PIXELS, codec.fitted
+    before = codec.TILE, codec.SINGLE_TILE_PIXELS, tuning.fitted
     try:
         if tile:
             codec.TILE, codec.SINGLE_TILE_PIXELS = tile, 0
         if tuned:
-            codec.fitted = lambda *given: tuning.fitted(*given[:-1], TUNED * given[-1])
+            fitted = tuning.fitted
+            tuning.fitted = lambda *given: fitted(*given[:-1], TUNED * given[-1])
         options = {"threads": 1, "verify": True, "model": model, "effort": 4 if tuned else None}
         return codec.encode_picture(source, quality, **options)
     finally:
-        codec.TILE, codec.SINGLE_TILE_PIXELS, codec.fitted = before
+        codec.TILE, codec.SINGLE_TILE_PIXELS, tuning.fitted = before
 
 
 def samples(pixels: npt.NDArray[np.uint8]) -> list[int]:
