@@ -17,14 +17,16 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 import aecodec
-from aecodec import codec, container
+from aecodec import codec, container, tuning
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.errors import AecError
+from aecodec.model import open_model
 from aecodec.picture import Picture
 
 MAX_PIXELS = 2**14  # of a decoded mutant: a tiny file may claim any picture that is allowed
@@ -50,6 +52,14 @@ def seeds() -> list[bytes]:
         files.append(codec.encode_picture(Picture(colour[:2].repeat(3, 1)), 40))
     finally:
         codec.TILE, codec.SINGLE_TILE_PIXELS = tiles
+    model = open_model()
+    if model.networks.can_tune:
+        layer = tuning.Layer.of(model, 3)
+        amount = (
+            (np.arange(layer.weight.size) % 9 == 0).astype(np.int32).reshape(layer.weight.shape)
+        )
+        body = tuning.Change(1, (5,) * tuning.CLASSES, amount).packed(model)
+        files.append(container.write(replace(container.read(files[3]), filter=body)))
     return files
 
 
