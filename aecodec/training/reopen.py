@@ -35,6 +35,7 @@ from aecodec.training.symbols import BINS, SCALE_LEVELS, gaussian_bins
 Array = npt.NDArray[Any]
 # Vectors of networks that a model may leave out, the filter's ranges if they were never watched,
 # and what CompressAI derives.
+IMPOSSIBLE = 2e-9  # share of symbols that no table can code, as `gaussian_bins` has it at least
 NOT_KEPT = (
     "q_a8", "q_a16", "q_s8", "q_s16", ".low", ".high", "z_prior._", "predictor.picture",
     "predictor.back",
@@ -93,9 +94,10 @@ def prior_state(stored: dict[str, Array], prior: Prior) -> dict[str, Array]:
 def correction(frequencies: Array, sizes: Array) -> Array:
     """Corrections of the symbols' bits (levels, BINS), from the frozen tables of y.
 
-    None for lowest levels that have no table, since nothing is coded there.
+    Lowest levels have no table if nothing is coded there: then 0 is free, and all else impossible.
     """
-    share = gaussian_bins().numpy()
+    share = np.full((SCALE_LEVELS, BINS), IMPOSSIBLE)
+    share[:, 0] = 1
     start = 0
     for level, size in enumerate(sizes, SCALE_LEVELS - len(sizes)):
         share[level] = 0
@@ -107,7 +109,7 @@ def correction(frequencies: Array, sizes: Array) -> Array:
         shown = min(radius + 1, BINS - 1)
         share[level, :shown] = both[:shown]
         share[level, shown] += both[shown:].sum() + table[-1]
-        share[level, shown + 1 :] = 2e-9 * table.sum()  # beyond the table: as good as impossible
+        share[level, shown + 1 :] = IMPOSSIBLE * table.sum()  # beyond the table
         share[level] /= share[level].sum()
     return np.asarray(np.log2(gaussian_bins().numpy()) - np.log2(share))
 
