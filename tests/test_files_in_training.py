@@ -86,7 +86,7 @@ def test_symbols_are_learned_and_counted_as_a_file_holds_them(grey: bool, networ
     counted = np.pad(counted, (0, len(tally) - len(counted)))
     assert np.abs(tally - counted).sum() < 0.005 * counted.sum()
     expected = open_model().y_tables.bits(*steps_of(data)[3])
-    assert float(before) == pytest.approx(expected, rel=0.02)
+    assert float(before) == pytest.approx(expected, rel=0.03)
 
 
 def steps_of(data: bytes) -> list[tuple[np.ndarray, np.ndarray]]:
