@@ -159,6 +159,8 @@ def look(model: Model, window: Window, coded: Coded, quality: int, sample: Sampl
 
 def chunk(model: Model, quality: int, sample: Sample) -> bytes | None:
     """The body of the chunk of a picture, if there is a change that saves anything."""
+    if not np.any(sample.seen):  # a picture of one row or column has no position of its own
+        return None
     layer = Layer.of(model, model.networks.band(quality))
     return fitted(model, layer, sample, Cost(model, quality, grey=False).weight)
 

@@ -63,6 +63,12 @@ def test_small_pictures_are_not_tuned_by_default(photo: Pixels) -> None:
     assert container.read(aecodec.encode(photo[..., 0], 95, effort=4)).filter is None
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 90, 3), (90, 1, 3), (2, 2, 3), (3, 5, 3)])
+def test_the_smallest_pictures_are_coded_as_well(shape: tuple[int, int, int]) -> None:
+    pixels = RNG.integers(0, 256, shape).astype(np.uint8)
+    assert aecodec.decode(aecodec.encode(pixels, 95, effort=4)).size == (shape[1], shape[0])
+
+
 def test_tiles_are_tuned_together_whatever_the_number_of_threads(
     photo: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
