@@ -32,7 +32,7 @@ from aecodec.picture import Picture
 from aecodec.search import choose
 from aecodec.tile import LATENT, decode_tile, write_tile
 from aecodec.transforms import default_threads
-from aecodec.tuning import Sample, chunk, look, tuned_model
+from aecodec.tuning import Layer, Sample, chunk, look, tuned_model
 from aecodec.watch import Report, Watch
 from aecodec.weights import id_of
 from aecodec.window import Box, Window, cut, grow, inner, padded
@@ -197,8 +197,11 @@ class Encoder:
 
     def _sample(self, header: Header, level: Level) -> Sample | None:
         """Where to add what the filter is tuned by; a level without passes has no time for that."""
-        able = self._model.networks.can_tune and header.colour is Colour.RGB
-        return Sample(header.width * header.height) if level.passes and able else None
+        networks = self._model.networks
+        if not (level.passes and networks.can_tune) or header.colour is Colour.GREY:
+            return None
+        layer = Layer.of(self._model, networks.band(header.quality))
+        return Sample(layer, header.width * header.height)
 
     def _tiles(
         self, header: Header, level: Level, sample: Sample | None

@@ -72,19 +72,20 @@ class Sample:
     They are whole numbers below 2^53, so exact whatever the order of tiles and threads.
     """
 
-    def __init__(self, pixels: int) -> None:
+    def __init__(self, layer: Layer, pixels: int) -> None:
         """pixels: of the whole picture."""
+        self.layer = layer
         self._every = -(-pixels // 4 // MOST)  # of so many strips of STRIP rows one is looked at
         self.seen: Matrix | float = 0.0
         self.missing: Matrix | float = 0.0
         self._lock = threading.Lock()
 
     def add(
-        self, active: npt.NDArray[np.uint8], error: npt.NDArray[np.float32], zero: int,
-        rows: slice, columns: slice,
+        self, active: npt.NDArray[np.uint8], error: npt.NDArray[np.float32], rows: slice,
+        columns: slice,
     ) -> None:  # fmt: skip
         """Add what is in the given rows and columns of active (C,h,w) and error (12,h,w)."""
-        near = np.pad(active, ((0, 0), (1, 1), (1, 1)), constant_values=zero)
+        near = np.pad(active, ((0, 0), (1, 1), (1, 1)), constant_values=self.layer.zero)
         for top in range(rows.start, rows.stop, STRIP * self._every):
             bottom = min(rows.stop, top + STRIP)
             taps = [
@@ -93,7 +94,7 @@ class Sample:
                 for j in range(3)
             ]
             seen = np.stack(taps, 1).reshape(9 * len(active), -1).astype(np.float64)
-            seen -= zero
+            seen -= self.layer.zero
             lost = error[:, top:bottom, columns].reshape(len(error), -1).astype(np.float64)
             products = seen @ seen.T, seen @ lost.T
             with self._lock:
@@ -148,46 +149,45 @@ def look(model: Model, window: Window, coded: Coded, quality: int, sample: Sampl
     """Add what the last layer sees in a tile, and what is missing there; quality in hundredths."""
     y_hat = Cost(model, quality, grey=False).surrounded(window, coded.y_hat)
     seen, missing = model.networks.fitting(y_hat, window.pixels, quality)
-    zero = Layer.of(model, model.networks.band(quality)).zero
     half = LATENT // 2
     rows, columns = (
         slice(part.start * half, min(part.stop * half, length // 2))
         for part, length in ((window.rows, window.height), (window.columns, window.width))
     )
-    sample.add(seen, missing, zero, rows, columns)
+    sample.add(seen, missing, rows, columns)
 
 
 def chunk(model: Model, quality: int, sample: Sample) -> bytes | None:
     """The body of the chunk of a picture, if there is a change that saves anything."""
     if not np.any(sample.seen):  # a picture of one row or column has no position of its own
         return None
-    layer = Layer.of(model, model.networks.band(quality))
-    return fitted(model, layer, sample, Cost(model, quality, grey=False).weight)
+    return fitted(model, sample, Cost(model, quality, grey=False).weight)
 
 
-def fitted(model: Model, layer: Layer, moments: Sample, worth: float) -> bytes | None:
+def fitted(model: Model, sample: Sample, worth: float) -> bytes | None:
     """The chunk of the change that saves most; None if none saves anything.
 
     worth: bits that one unit of squared error of one sample is worth.
     """
-    solver = _Solver(model, layer, moments, worth)
+    solver = _Solver(model, sample, worth)
     for _ in range(PASSES):
         solver.settle()
-    return solver.change.packed(model) if solver.saved() > 0 else None
+    body = solver.change.packed(model)
+    return body if solver.gain() > 8 * (len(body) + FRAME) else None
 
 
 class _Solver:
     """Changes, one weight after the other in all rows at once, by what is saved in bits."""
 
-    def __init__(self, model: Model, layer: Layer, moments: Sample, worth: float) -> None:
-        self._model, self._shape = model, layer.weight.shape
+    def __init__(self, model: Model, sample: Sample, worth: float) -> None:
+        layer, self._shape = sample.layer, sample.layer.weight.shape
         self._bits = model.y_tables.by_size
-        gram = np.asarray(moments.seen) * worth
+        gram = np.asarray(sample.seen) * worth
         each = np.median(gram.diagonal()) * np.median(layer.unit) ** 2  # bits a squared step costs
         step = np.log2(STEP_BITS / max(each, 1e-9)) / 2
         self._shift = int(np.clip(np.rint(step), 0, MOST_SHIFT))
         self._gram, self._unit = gram, layer.unit * 2.0**self._shift
-        self._left = np.asarray(moments.missing) * (worth / ERROR_UNITS)  # (9 C, 12)
+        self._left = np.asarray(sample.missing) * (worth / ERROR_UNITS)  # (9 C, 12)
         self._first = self._left.copy()
         whole = layer.weight.reshape(len(layer.unit), -1).T.astype(np.float64)
         self._low = np.ceil((-WEIGHT_LIMIT - whole) / 2**self._shift)
@@ -231,10 +231,9 @@ class _Solver:
         amount = self._amount.T.reshape(self._shape).astype(np.int32)
         return Change(self._shift, tuple(int(table) for table in self._tables), amount)
 
-    def saved(self) -> float:
-        """Bits that it saves, those of the chunk taken off."""
-        gain = float(((self._first + self._left) * (self._amount * self._unit)).sum())
-        return gain - 8 * (len(self.change.packed(self._model)) + FRAME)
+    def gain(self) -> float:
+        """Bits that the squared error which it takes off is worth."""
+        return float(((self._first + self._left) * (self._amount * self._unit)).sum())
 
 
 def _classes(shape: tuple[int, ...]) -> npt.NDArray[np.intp]:

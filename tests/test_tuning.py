@@ -81,13 +81,14 @@ def test_tiles_are_tuned_together_whatever_the_number_of_threads(
 
 
 def test_some_strips_stand_for_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = Layer(np.zeros((12, 4, 3, 3), np.int8), 0, np.ones(12))
     seen = RNG.integers(0, 256, (4, 640, 60)).astype(np.uint8)
     missing = np.rint(RNG.normal(0, 90, (12, 640, 60))).astype(np.float32)
     sums = []
     for most in (2**19, 640 * 60 // 4):
         monkeypatch.setattr(tuning, "MOST", most)
-        sample = Sample(4 * 640 * 60)
-        sample.add(seen, missing, 0, slice(0, 640), slice(0, 60))
+        sample = Sample(layer, 4 * 640 * 60)
+        sample.add(seen, missing, slice(0, 640), slice(0, 60))
         sums.append(np.asarray(sample.seen))
     assert not np.array_equal(*sums)
     assert np.allclose(*sums, rtol=0.1)
@@ -122,25 +123,25 @@ def test_what_is_saved_is_what_was_foretold() -> None:
     seen = RNG.integers(0, 256, (4, 40, 37)).astype(np.uint8)
     missing = np.rint(RNG.normal(0, 90, (12, 40, 37))).astype(np.float32)
     amount = RNG.integers(-2, 3, (12, 4, 3, 3)).astype(np.int32)
-    zero, unit = 11, np.linspace(0.001, 0.002, 12)
+    layer = Layer(np.zeros((12, 4, 3, 3), np.int8), 11, np.linspace(0.001, 0.002, 12))
     rows, columns = slice(2, 40), slice(0, 30)
-    sample = Sample(4 * 40 * 37)
-    sample.add(seen, missing, zero, rows, columns)
-    flat = amount.reshape(12, -1).T * unit
+    sample = Sample(layer, 4 * 40 * 37)
+    sample.add(seen, missing, rows, columns)
+    flat = amount.reshape(12, -1).T * layer.unit
     less = 2 * (flat * sample.missing).sum() / tuning.ERROR_UNITS
     less -= (flat * (np.asarray(sample.seen) @ flat)).sum()
-    near = np.pad(seen.astype(float) - zero, ((0, 0), (1, 1), (1, 1)))
+    near = np.pad(seen.astype(float) - layer.zero, ((0, 0), (1, 1), (1, 1)))
     added = np.zeros(missing.shape)
     for i in range(3):
         for j in range(3):
             added += np.einsum("oc,chw->ohw", amount[:, :, i, j], near[:, i : i + 40, j : j + 37])
     error = missing / tuning.ERROR_UNITS
-    left = error - added * unit[:, None, None]
+    left = error - added * layer.unit[:, None, None]
     found = (error**2 - left**2)[:, rows, columns].sum()
     assert less == pytest.approx(found, rel=1e-9)
 
 
-def test_moments_do_not_depend_on_the_order_of_tiles() -> None:
+def test_moments_do_not_depend_on_the_order_of_tiles(model: Model) -> None:
     parts = [
         (RNG.integers(0, 256, (32, 70, 40)).astype(np.uint8),
          np.rint(RNG.normal(0, 90, (12, 70, 40))).astype(np.float32))
@@ -148,9 +149,9 @@ def test_moments_do_not_depend_on_the_order_of_tiles() -> None:
     ]  # fmt: skip
     sums = []
     for order in ((0, 1, 2), (2, 0, 1)):
-        sample = Sample(4 * 3 * 70 * 40)
+        sample = Sample(Layer.of(model, 0), 4 * 3 * 70 * 40)
         for index in order:
-            sample.add(*parts[index], 5, slice(0, 70), slice(0, 40))
+            sample.add(*parts[index], slice(0, 70), slice(0, 40))
         sums.append((sample.seen, sample.missing))
     assert np.array_equal(sums[0][0], sums[1][0])
     assert np.array_equal(sums[0][1], sums[1][1])
