@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aecodec import alpha, container
-from aecodec.axes import FROM, best_axes, guessed_axes, turned_model
+from aecodec.axes import FROM, best_axes, guessed_axes, matrix, turned_model
 from aecodec.container import AecFile, Axes, Colour, Header, Tile
 from aecodec.damage import Damage, show_damage, survey
 from aecodec.distortion import decibels, squared_error
@@ -27,12 +27,13 @@ from aecodec.effort import DRAFT, Level
 from aecodec.effort import level as effort_level
 from aecodec.errors import AecError, FormatError, LimitError, SymbolError
 from aecodec.model import Model, open_model
+from aecodec.moments import Sample, look
 from aecodec.paint import TILE, Pixels, each, paint, painted_rows, painters
 from aecodec.picture import Picture
 from aecodec.search import choose
 from aecodec.tile import LATENT, decode_tile, write_tile
 from aecodec.transforms import default_threads
-from aecodec.tuning import Layer, Sample, chunk, look, tuned_model
+from aecodec.tuning import chunk, sample_of, tuned_model
 from aecodec.watch import Report, Watch
 from aecodec.weights import id_of
 from aecodec.window import Box, Window, cut, grow, inner, padded
@@ -196,12 +197,17 @@ class Encoder:
         return replace(header, axes=axes)
 
     def _sample(self, header: Header, level: Level) -> Sample | None:
-        """Where to add what the filter is tuned by; a level without passes has no time for that."""
-        networks = self._model.networks
-        if not (level.passes and networks.can_tune) or header.colour is Colour.GREY:
+        """Where to add what the filter is tuned by, if it is."""
+        able = self._model.networks.can_tune and header.colour is not Colour.GREY
+        if not able or header.quality < level.tunes_from:
             return None
-        layer = Layer.of(self._model, networks.band(header.quality))
-        return Sample(layer, header.width * header.height)
+        pixels, turn = header.width * header.height, matrix(header.axes)
+        threads = 1 if self._workers(header, level) > 1 else self._threads
+        return sample_of(self._model, header.quality, turn, pixels, level.looked_at, threads)
+
+    def _workers(self, header: Header, level: Level) -> int:
+        """Tiles that are coded at once: a search takes all threads by itself, and much memory."""
+        return 1 if header.tile_count == 1 or level.passes else self._threads
 
     def _tiles(
         self, header: Header, level: Level, sample: Sample | None
@@ -211,8 +217,7 @@ class Encoder:
         sample: where to add what the filter is tuned by.
         """
         grey, model = header.colour is Colour.GREY, turned_model(self._model, header.axes)
-        # A search takes all threads by itself, and much memory.
-        workers = 1 if header.tile_count == 1 or level.passes else self._threads
+        workers = self._workers(header, level)
         watch = Watch(header.tile_count, workers, self._time_limit, self._report)
         turn = threading.BoundedSemaphore(painters(workers))
 
@@ -221,7 +226,8 @@ class Encoder:
                 window = self._window(model, header, box)
                 coded = choose(model, window, header.quality, grey, level, clock, turn)
                 if sample is not None:
-                    look(model, window, coded, header.quality, sample)
+                    with turn:
+                        look(model, window, coded, header.quality, sample)
             tile = write_tile(model, coded, header.quality)
             digest = _digest(coded.y_hat) if self._verifiable else b""
             return tile, coded.y_hat if self._keep else None, digest

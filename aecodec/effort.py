@@ -4,16 +4,18 @@
     2      symbols from a dead zone that knows how rare each one is and what an error in each
            channel costs; hyper-latents likewise
     3      and once more, after a look at what these leave out of the picture; colours turned so
-           that most of the detail is in luma (`aecodec.axes`): the default
+           that most of the detail is in luma (`aecodec.axes`); at high qualities the filter's last
+           layer tuned to the picture (`aecodec.tuning`): the default
     4..9   colours turned by trial; passes through decoder and probability model and back, each of
            which corrects what the last one left in the picture and what it made later symbols cost;
-           the filter's last layer tuned to the picture (`aecodec.tuning`)
+           the filter tuned at every quality
 
 Each level does what the one below does and then more. From 4 on it keeps the best it has seen, so
 that more effort never costs more for colours turned alike (J of `aecodec.cost`). 3 does not
 compare, which would take a third of its time: it saves 1 to 4 % over 2 on photographs, more on
 screens and drawings, and costs up to 1 % more on a rare pattern (5 % on artificial ones of a
-hundred pixels at low quality).
+hundred pixels at low quality). To tune the filter takes half as long as all the rest of 3, which
+is not more than other codecs of the day take at such qualities.
 benchmarks/effort.py measures what each level saves and takes; docs/cli.md has the table.
 """
 
@@ -27,6 +29,7 @@ from aecodec.errors import AecError
 VARIABLE = "AECODEC_EFFORT"
 DEFAULT = 3
 LEAST, MOST = 1, 9
+NEVER = 10001  # above every quality, in hundredths
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class Level:
     be turned, as it seems best or, with passes, by trial (`aecodec.axes`). first: strength of the
     dead zone for the first choice at quality 0, and from `aecodec.search.FULL_AT` on, straight in
     between; later: in the passes. Both are shares of the theoretical shift of `aecodec.quantise`,
-    0 for plain rounding, chosen on the validation set.
+    0 for plain rounding, chosen on the validation set. tunes_from: quality, in hundredths, from
+    which the filter is tuned to the picture, for which about `looked_at` positions of its last
+    layer, at half resolution, are looked at (`aecodec.tuning`).
     """
 
     number: int
@@ -50,6 +55,8 @@ class Level:
     passes: int = 0
     turns: bool = True
     z_worth: float = 200.0
+    tunes_from: int = NEVER
+    looked_at: int = 2**17
 
 
 LEVELS = {
@@ -57,13 +64,11 @@ LEVELS = {
     for level in (
         Level(1, first=(0.0, 0.0), by_cost=False, looks_back=False, turns=False),
         Level(2, first=(0.6, 0.6), looks_back=False, turns=False),
-        Level(DEFAULT),
-        Level(4, passes=1),
-        Level(5, passes=2),
-        Level(6, passes=4),
-        Level(7, passes=7),
-        Level(8, passes=12),
-        Level(9, passes=40),
+        Level(DEFAULT, tunes_from=8500),
+        *(
+            Level(number, passes=passes, tunes_from=0, looked_at=2**19)
+            for number, passes in enumerate((1, 2, 4, 7, 12, 40), 4)
+        ),
     )
 }
 

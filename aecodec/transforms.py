@@ -232,18 +232,15 @@ class OnnxNetworks:
         return _in_place(parts[0]), missing[0]
 
     def fitting(
-        self, y_hat: Float, x: npt.NDArray[np.uint8], quality: int
-    ) -> tuple[npt.NDArray[np.uint8], Float]:
-        """What `aecodec.tuning` fits the filter's last layer to, at half resolution.
+        self, y_hat: Float, quality: int
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """What `aecodec.moments` needs of y_hat (M,h,w), at half resolution.
 
-        For y_hat (M,h,w) of pixels x (16h,16w,3): what the layer sees (F,8h,8w), and what is
-        missing in the picture (12,8h,8w), in whole 1/16 of a level.
+        What the filter's last layer sees (8h,8w,F), and the parts (12,8h,8w) of the picture.
         """
-        planes = np.ascontiguousarray(x.transpose(2, 0, 1))[None]
         vectors = self._synthesis_vectors(quality) | (self._axes or UNTURNED)
-        seen, missing = self._run(f"fitting_{self.band(quality)}",
-                                  y_hat=y_hat[None], x=planes, **vectors)  # fmt: skip
-        return seen[0], missing[0]
+        parts, seen = self._run(f"fitting_{self.band(quality)}", y_hat=y_hat[None], **vectors)
+        return seen[0], parts[0]
 
     def prior_slope(
         self, step: int, context: Float, common: Float, by_mean: Float, by_scale: Float

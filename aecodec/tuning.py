@@ -1,10 +1,10 @@
 """The filter's last layer, tuned to one picture: what a file changes in its weights.
 
-    decoded picture -> what the last layer saw, what is missing in the picture -> moments
-    moments of all tiles -> changes that save more than they cost -> a chunk of the file
+    moments of all tiles (`aecodec.moments`) -> changes that save more than they cost
+    -> a chunk of the file -> weights of the layer
 
 The last layer is linear, so the changes that leave the smallest squared error follow from second
-moments of what it saw. They are whole numbers of a power of two of the weights' own 8-bit steps,
+moments of what it sees. They are whole numbers of a power of two of the weights' own 8-bit steps,
 chosen one by one by what each saves and costs, and coded with the frozen tables of the symbols:
 a few hundred bytes. Decoders compute the same layer with other numbers.
 
@@ -13,9 +13,7 @@ docs/format.md has the layout of the chunk.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,23 +22,22 @@ from aecodec.cost import Cost
 from aecodec.entropy import SymbolDecoder, SymbolEncoder
 from aecodec.errors import FormatError
 from aecodec.model import Model
-from aecodec.tile import LATENT, Coded
-from aecodec.window import Window
+from aecodec.moments import Sample
 
 Matrix = npt.NDArray[np.float64]
 Weight = npt.NDArray[np.int8]
 Ints = npt.NDArray[np.int32]
 
 LEVEL = 64.0  # levels in the unit of what the layer adds
-ERROR_UNITS = 16  # of these, whole, are a level of what is missing
 WEIGHT_LIMIT = 63  # greatest magnitude of a weight: sums of two products stay within 16 bits
 MOST_SHIFT = 5  # of changes, to the left
 CLASSES = 9  # of weights that share a table: three colours times corner, edge, centre of 3x3
-STRIP = 32  # rows that moments are added for at a time
-MOST = 2**19  # positions of the layer that are looked at: of a large picture every so many strips
 STEP_BITS = 26 / 3  # what one squared step of a change should be worth (see `aecodec.quantise`)
 FIRST_ZEROS = 0.97  # share of changes that are taken to be 0 before any is known
-PASSES = 6
+# Weights of each row that are changed at most before tables are chosen anew, time after time.
+TURNS = (16, 24, 40, 120)
+NEVER = 1e9  # bits of what a table cannot code
+LEAST_GAIN = 1e-6  # bits: below it is what arithmetic leaves
 FRAME = 7  # bytes of a chunk besides its body: type, length, CRC-32
 
 
@@ -63,43 +60,6 @@ class Layer:
         weight, steps = tensor(f"{own}.last.weight"), tensor(f"{own}.last.weight_scale")
         scale, zero = tensor(f"{own}.points")[-2].astype(np.float64)
         return Layer(weight, int(zero), LEVEL * scale * steps.astype(np.float64))
-
-
-class Sample:
-    """Sums over the positions of a picture: of products of what the layer saw with each other, seen
-    (9 C, 9 C), and with what is missing, missing (9 C, 12).
-
-    They are whole numbers below 2^53, so exact whatever the order of tiles and threads.
-    """
-
-    def __init__(self, layer: Layer, pixels: int) -> None:
-        """pixels: of the whole picture."""
-        self.layer = layer
-        self._every = -(-pixels // 4 // MOST)  # of so many strips of STRIP rows one is looked at
-        self.seen: Matrix | float = 0.0
-        self.missing: Matrix | float = 0.0
-        self._lock = threading.Lock()
-
-    def add(
-        self, active: npt.NDArray[np.uint8], error: npt.NDArray[np.float32], rows: slice,
-        columns: slice,
-    ) -> None:  # fmt: skip
-        """Add what is in the given rows and columns of active (C,h,w) and error (12,h,w)."""
-        near = np.pad(active, ((0, 0), (1, 1), (1, 1)), constant_values=self.layer.zero)
-        for top in range(rows.start, rows.stop, STRIP * self._every):
-            bottom = min(rows.stop, top + STRIP)
-            taps = [
-                near[:, top + i : bottom + i, columns.start + j : columns.stop + j]
-                for i in range(3)
-                for j in range(3)
-            ]
-            seen = np.stack(taps, 1).reshape(9 * len(active), -1).astype(np.float64)
-            seen -= self.layer.zero
-            lost = error[:, top:bottom, columns].reshape(len(error), -1).astype(np.float64)
-            products = seen @ seen.T, seen @ lost.T
-            with self._lock:
-                self.seen = self.seen + self._every * products[0]
-                self.missing = self.missing + self._every * products[1]
 
 
 @dataclass(frozen=True)
@@ -145,85 +105,101 @@ def tuned_model(model: Model, quality: int, body: bytes | None) -> Model:
     return replace(model, networks=model.networks.tuned(change.applied(layer)))
 
 
-def look(model: Model, window: Window, coded: Coded, quality: int, sample: Sample) -> None:
-    """Add what the last layer sees in a tile, and what is missing there; quality in hundredths."""
-    y_hat = Cost(model, quality, grey=False).surrounded(window, coded.y_hat)
-    seen, missing = model.networks.fitting(y_hat, window.pixels, quality)
-    half = LATENT // 2
-    rows, columns = (
-        slice(part.start * half, min(part.stop * half, length // 2))
-        for part, length in ((window.rows, window.height), (window.columns, window.width))
-    )
-    sample.add(seen, missing, rows, columns)
+def sample_of(
+    model: Model, quality: int, turn: Matrix, pixels: int, most: int, threads: int
+) -> Sample:
+    """Where to add what a picture of so many pixels is tuned by; see `aecodec.moments`."""
+    layer = Layer.of(model, model.networks.band(quality))
+    return Sample(layer.weight.shape[1], layer.zero, turn, pixels, most, threads)
 
 
 def chunk(model: Model, quality: int, sample: Sample) -> bytes | None:
     """The body of the chunk of a picture, if there is a change that saves anything."""
-    if not np.any(sample.seen):  # a picture of one row or column has no position of its own
+    seen = sample.seen
+    if not seen.any():  # a picture of one row or column has no position of its own
         return None
-    return fitted(model, sample, Cost(model, quality, grey=False).weight)
+    layer = Layer.of(model, model.networks.band(quality))
+    worth = Cost(model, quality, grey=False).weight
+    return fitted(model, layer, seen, sample.missing, worth)
 
 
-def fitted(model: Model, sample: Sample, worth: float) -> bytes | None:
+def fitted(model: Model, layer: Layer, seen: Matrix, missing: Matrix, worth: float) -> bytes | None:
     """The chunk of the change that saves most; None if none saves anything.
 
-    worth: bits that one unit of squared error of one sample is worth.
+    seen, missing: see `aecodec.moments.Sample`. worth: bits that one unit of squared error of one
+    sample is worth.
     """
-    solver = _Solver(model, sample, worth)
-    for _ in range(PASSES):
-        solver.settle()
+    solver = _Solver(model, layer, seen * worth, missing * worth)
+    for turns in TURNS:
+        solver.descend(turns)
     body = solver.change.packed(model)
     return body if solver.gain() > 8 * (len(body) + FRAME) else None
 
 
 class _Solver:
-    """Changes, one weight after the other in all rows at once, by what is saved in bits."""
+    """Changes, one weight of each row at a time: the one that saves most bits by its new value.
 
-    def __init__(self, model: Model, sample: Sample, worth: float) -> None:
-        layer, self._shape = sample.layer, sample.layer.weight.shape
-        self._bits = model.y_tables.by_size
-        gram = np.asarray(sample.seen) * worth
-        each = np.median(gram.diagonal()) * np.median(layer.unit) ** 2  # bits a squared step costs
+    seen (9 C, 9 C), missing (9 C, 12): moments, in bits for a squared level.
+    """
+
+    def __init__(self, model: Model, layer: Layer, seen: Matrix, missing: Matrix) -> None:
+        self._shape = layer.weight.shape
+        each = np.median(seen.diagonal()) * np.median(layer.unit) ** 2  # bits a squared step costs
         step = np.log2(STEP_BITS / max(each, 1e-9)) / 2
         self._shift = int(np.clip(np.rint(step), 0, MOST_SHIFT))
-        self._gram, self._unit = gram, layer.unit * 2.0**self._shift
-        self._left = np.asarray(sample.missing) * (worth / ERROR_UNITS)  # (9 C, 12)
-        self._first = self._left.copy()
+        self._seen, self._unit = seen, layer.unit * 2.0**self._shift
+        self._own = np.maximum(seen.diagonal()[:, None] * self._unit**2, 1e-9)
+        self._first, self._left = missing, missing.copy()
         whole = layer.weight.reshape(len(layer.unit), -1).T.astype(np.float64)
         self._low = np.ceil((-WEIGHT_LIMIT - whole) / 2**self._shift)
         self._high = np.floor((WEIGHT_LIMIT - whole) / 2**self._shift)
         self._class = _classes(self._shape).reshape(len(layer.unit), -1).T
-        zeros = 2.0 ** -self._bits[:, 0].astype(np.float64)
+        self._bits = model.y_tables.by_size.astype(np.float64)
+        self._bits[0, 1:] = NEVER  # the certain zero
+        zeros = 2.0 ** -self._bits[:, 0]
         zeros[0] = 0
         self._tables = np.full(CLASSES, np.argmin(np.abs(zeros - FIRST_ZEROS)))
-        self._amount = np.zeros(self._left.shape)
+        self._amount = np.zeros(missing.shape)
 
-    def settle(self) -> None:
-        """Choose every change anew, then the tables that suit the changes best."""
+    def descend(self, turns: int) -> None:
+        """Change so many weights of every row at most, then take the tables that suit them best."""
+        price = self._bits[self._tables]
+        free = price[:, 0][self._class]
+        # Rounded so that one more or less would not pay, with bits as from 1 to 2.
+        one_more = (price[:, 2] - price[:, 1])[self._class]
+        half = 0.5 - np.clip(one_more / (2 * self._own), 0, 0.5)
+        per_step, now = self._unit / self._own, self._amount
+        dear = self._dear(price, now) - free  # what amounts cost beyond 0, in bits
         rows = np.arange(len(self._unit))
-        for i, (low, high) in enumerate(zip(self._low, self._high, strict=True)):
-            own = self._gram[i, i] * self._unit**2
-            now = self._amount[i]
-            slope = self._left[i] * self._unit + own * now
-            best = np.clip(np.rint(slope / np.maximum(own, 1e-9)), low, high)
-            tries = np.stack([np.zeros_like(best), best - np.sign(best), best])
-            tries[:, self._tables[self._class[i]] == 0] = 0
-            cost = own * tries**2 - 2 * slope * tries + self._price(self._class[i], tries)
-            chosen = tries[cost.argmin(0), rows]
-            if (chosen != now).any():
-                self._left -= self._gram[:, i, None] * ((chosen - now) * self._unit)
-                self._amount[i] = chosen
+        for _ in range(turns):
+            best = self._left * per_step + now
+            new = np.copysign(np.floor(np.abs(best) + half), best)
+            np.clip(new, self._low, self._high, out=new)
+            dearer = self._dear(price, new) - free
+            best *= 2
+            cost = (new - best) * new * self._own + dearer
+            saved = (now - best) * now * self._own + dear - np.minimum(cost, 0)
+            at = saved.argmax(0)
+            row = rows[saved[at, rows] > LEAST_GAIN]
+            if not len(row):
+                break
+            at = at[row]
+            pays = cost[at, row] < 0
+            to, before = np.where(pays, new[at, row], 0), now[at, row]
+            now[at, row], dear[at, row] = to, np.where(pays, dearer[at, row], 0)
+            self._left[:, row] -= self._seen[at].T * ((to - before) * self._unit[row])
+        self._choose_tables()
+
+    def _dear(self, price: Matrix, amounts: Matrix) -> Matrix:
+        """Bits of amounts, by prices (classes, sizes)."""
+        size = np.minimum(np.abs(amounts), price.shape[1] - 1).astype(np.intp)
+        bits: Matrix = price[self._class, size]
+        return bits
+
+    def _choose_tables(self) -> None:
         sizes = np.minimum(np.abs(self._amount), self._bits.shape[1] - 1).astype(np.intp)
         for kind in range(CLASSES):
-            members = sizes[self._class == kind]
-            total = self._bits[:, members].sum(1)
-            total[0] = 0 if not members.any() else np.inf
-            self._tables[kind] = int(total.argmin())
-
-    def _price(self, kinds: npt.NDArray[Any], amounts: Matrix) -> Matrix:
-        size = np.minimum(np.abs(amounts), self._bits.shape[1] - 1).astype(np.intp)
-        price: Matrix = self._bits[self._tables[kinds], size].astype(np.float64)
-        return price
+            self._tables[kind] = int(self._bits[:, sizes[self._class == kind]].sum(1).argmin())
 
     @property
     def change(self) -> Change:

@@ -3,7 +3,8 @@
     python benchmarks/overhead.py FOLDER [--pictures N] [--qualities 0,25,50,75,100]
 
 Every picture is encoded to a whole file, and the file is decoded again to add up the ideal code
-length, -log2 of the frozen tables' probability of each symbol (16 bits more for an escape). What
+length, -log2 of the frozen tables' probability of each symbol (16 bits more for an escape), those
+that tune the filter among them. What
 remains is the container and what the range coder loses by rounding and by ending on a byte.
 """
 
@@ -16,7 +17,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from aecodec import codec, container, tile
+from aecodec import codec, container, tile, tuning
 from aecodec.bench import pictures
 from aecodec.container import Colour
 from aecodec.entropy import Ints, SymbolDecoder, TableSet
@@ -47,14 +48,22 @@ def ideal_bits(data: bytes) -> float:
             size = (padded(box[3]) - box[1], padded(box[2]) - box[0])
             assert part is not None  # only reading a damaged file leaves tiles out
             tile.decode_tile(model, part, size, header.quality, header.colour is Colour.GREY)
+    with mock.patch.object(tuning, "SymbolDecoder", Counting):
+        tuning.tuned_model(model, header.quality, file.filter)
     return Counting.bits
 
 
 def measure(path: Path, quality: float) -> tuple[int, int, float]:
-    """(bytes of the file, bytes of its payloads, ideal bits) of a picture at a quality."""
+    """(bytes of the file, bytes of coded symbols, ideal bits) of a picture at a quality."""
     data = codec.encode_picture(from_image(pictures.load(path)), quality)
-    payload = sum(len(part.payload) for part in container.read(data).tiles if part)
-    return len(data), payload, ideal_bits(data)
+    return len(data), coded_bytes(data), ideal_bits(data)
+
+
+def coded_bytes(data: bytes) -> int:
+    """Bytes of the payloads of a file, and of how its filter is tuned."""
+    file = container.read(data)
+    change = 0 if file.filter is None else len(file.filter) - 1 - tuning.CLASSES
+    return change + sum(len(part.payload) for part in file.tiles if part)
 
 
 @click.command()

@@ -25,6 +25,12 @@ def test_ideal_bits_of_a_file() -> None:
         assert -len(parts) < payload - overhead.ideal_bits(data) / 8 < 2 * len(parts)
 
 
+def test_the_tuned_filter_is_counted() -> None:
+    data = codec.encode_picture(synthetic.picture("RGB", 320, 256), 95)
+    assert container.read(data).filter is not None
+    assert -1 < overhead.coded_bytes(data) - overhead.ideal_bits(data) / 8 < 4
+
+
 def tiled(source: Picture, side: int) -> bytes:
     before = codec.TILE, codec.SINGLE_TILE_PIXELS
     try:

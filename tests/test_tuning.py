@@ -11,13 +11,19 @@ import pytest
 from PIL import Image
 
 import aecodec
-from aecodec import codec, container, tuning
+from aecodec import codec, container, moments, tuning
+from aecodec.axes import matrix
 from aecodec.cost import Cost
+from aecodec.effort import LEVELS
 from aecodec.errors import AecError, FormatError
 from aecodec.model import Model, open_model
+from aecodec.moments import Sample
 from aecodec.picture import from_array
-from aecodec.tuning import CLASSES, Change, Layer, Sample
+from aecodec.search import choose
+from aecodec.tuning import CLASSES, Change, Layer
+from aecodec.watch import Clock
 from aecodec.weights import id_of
+from aecodec.window import Window
 
 CROP = Path(__file__).parent / "data" / "crop.png"
 Pixels = npt.NDArray[np.uint8]
@@ -58,8 +64,15 @@ def test_a_tuned_file_is_worth_its_bytes(tuned: bytes, photo: Pixels, model: Mod
     assert "FILTER" in dict(aecodec.info(tuned).chunks)
 
 
-def test_small_pictures_are_not_tuned_by_default(photo: Pixels) -> None:
-    assert container.read(aecodec.encode(photo, 95)).filter is None
+def test_the_default_effort_tunes_at_high_qualities_only(photo: Pixels) -> None:
+    assert container.read(aecodec.encode(photo, 84.99)).filter is None
+    high = aecodec.encode(photo, 85)
+    assert container.read(high).filter is not None
+    assert error(high, photo) < error(without(high), photo)
+    assert container.read(aecodec.encode(photo, 95, effort=2)).filter is None
+
+
+def test_grey_pictures_are_not_tuned(photo: Pixels) -> None:
     assert container.read(aecodec.encode(photo[..., 0], 95, effort=4)).filter is None
 
 
@@ -69,27 +82,30 @@ def test_the_smallest_pictures_are_coded_as_well(shape: tuple[int, int, int]) ->
     assert aecodec.decode(aecodec.encode(pixels, 95, effort=4)).size == (shape[1], shape[0])
 
 
+@pytest.mark.parametrize("effort", [3, 4])
 def test_tiles_are_tuned_together_whatever_the_number_of_threads(
-    photo: Pixels, monkeypatch: pytest.MonkeyPatch
+    effort: int, photo: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(codec, "TILE", 128)
     monkeypatch.setattr(codec, "SINGLE_TILE_PIXELS", 0)
-    one, four = (aecodec.encode(photo, 95, threads=threads, effort=4) for threads in (1, 4))
+    one, four = (aecodec.encode(photo, 95, threads=threads, effort=effort) for threads in (1, 4))
     assert one == four
     assert container.read(one).filter is not None
     assert error(one, photo) < error(without(one), photo)
 
 
-def test_some_strips_stand_for_a_large_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = Layer(np.zeros((12, 4, 3, 3), np.int8), 0, np.ones(12))
-    seen = RNG.integers(0, 256, (4, 640, 60)).astype(np.uint8)
-    missing = np.rint(RNG.normal(0, 90, (12, 640, 60))).astype(np.float32)
+def test_some_strips_stand_for_a_large_picture(model: Model, photo: Pixels) -> None:
+    # As many rows as a strip has, again and again: all strips are alike.
+    pixels = np.tile(photo[:128, : photo.shape[1] // 64 * 64], (24, 1, 1))
+    u = model.networks.analysis(pixels, 9500)
+    rows, columns = slice(0, u.shape[1]), slice(0, u.shape[2])
+    window = Window(pixels, u, rows, columns, *pixels.shape[:2])
+    coded = choose(model, window, 9500, False, LEVELS[2], Clock())
     sums = []
-    for most in (2**19, 640 * 60 // 4):
-        monkeypatch.setattr(tuning, "MOST", most)
-        sample = Sample(layer, 4 * 640 * 60)
-        sample.add(seen, missing, slice(0, 640), slice(0, 60))
-        sums.append(np.asarray(sample.seen))
+    for most in (2**19, pixels.size // 12 // 4):
+        sample = tuning.sample_of(model, 9500, np.eye(3), pixels.size // 3, most, 1)
+        moments.look(model, window, coded, 9500, sample)
+        sums.append(sample.seen.diagonal())
     assert not np.array_equal(*sums)
     assert np.allclose(*sums, rtol=0.1)
 
@@ -119,42 +135,62 @@ def test_verified_and_decoded_as_written(photo: Pixels) -> None:
 
 
 def test_what_is_saved_is_what_was_foretold() -> None:
-    """Squared error with the changed weights, as a convolution has it, against the moments."""
-    seen = RNG.integers(0, 256, (4, 40, 37)).astype(np.uint8)
-    missing = np.rint(RNG.normal(0, 90, (12, 40, 37))).astype(np.float32)
-    amount = RNG.integers(-2, 3, (12, 4, 3, 3)).astype(np.int32)
-    layer = Layer(np.zeros((12, 4, 3, 3), np.int8), 11, np.linspace(0.001, 0.002, 12))
-    rows, columns = slice(2, 40), slice(0, 30)
-    sample = Sample(layer, 4 * 40 * 37)
-    sample.add(seen, missing, rows, columns)
-    flat = amount.reshape(12, -1).T * layer.unit
-    less = 2 * (flat * sample.missing).sum() / tuning.ERROR_UNITS
-    less -= (flat * (np.asarray(sample.seen) @ flat)).sum()
-    near = np.pad(seen.astype(float) - layer.zero, ((0, 0), (1, 1), (1, 1)))
-    added = np.zeros(missing.shape)
+    """Squared error with changed weights, as a convolution has it, against the moments."""
+    zero, unit = 11, np.linspace(0.001, 0.002, 12)
+    seen = RNG.integers(0, 256, (40, 37, 4)).astype(np.uint8)
+    error = np.rint(RNG.normal(0, 9, (40, 37, 12))).astype(np.float32)
+    amount = RNG.integers(-2, 3, (12, 4, 3, 3))
+    sample = Sample(4, zero, np.eye(3), 4 * 40 * 37, 2**19, threads=2)
+    sample.add(seen, error)
+    flat = amount.reshape(12, -1).T * unit
+    less = 2 * (flat * sample.missing).sum() - (flat * (sample.seen @ flat)).sum()
+    # Nothing beyond the picture: not seen, but added to, where nothing is missing.
+    near = np.pad(seen.astype(float) - zero, ((2, 2), (2, 2), (0, 0)))
+    added = np.zeros((42, 39, 12))
     for i in range(3):
         for j in range(3):
-            added += np.einsum("oc,chw->ohw", amount[:, :, i, j], near[:, i : i + 40, j : j + 37])
-    error = missing / tuning.ERROR_UNITS
-    left = error - added * layer.unit[:, None, None]
-    found = (error**2 - left**2)[:, rows, columns].sum()
+            added += near[i : i + 42, j : j + 39] @ amount[:, :, i, j].T
+    around = np.pad(error.astype(float), ((1, 1), (1, 1), (0, 0)))
+    found = (around**2 - (around - added * unit) ** 2).sum()
     assert less == pytest.approx(found, rel=1e-9)
 
 
-def test_moments_do_not_depend_on_the_order_of_tiles(model: Model) -> None:
+def test_what_is_missing_is_turned_as_the_layer_sees_it() -> None:
+    turn = matrix((30, -20, 9, 0, 0, 0))
+    seen = RNG.integers(0, 256, (40, 30, 4)).astype(np.uint8)
+    error = np.rint(RNG.normal(0, 9, (40, 30, 12))).astype(np.float32)
+    turned = (error.reshape(40, 30, 4, 3) @ turn.T).reshape(40, 30, 12).astype(np.float32)
+    one, other = (Sample(4, 11, axes, 4 * 40 * 30, 2**19) for axes in (turn, np.eye(3)))
+    one.add(seen, error)
+    other.add(seen, turned)
+    assert np.allclose(one.missing, other.missing, rtol=1e-5, atol=1)
+
+
+def test_moments_are_exact_whatever_the_order_and_the_threads() -> None:
     parts = [
-        (RNG.integers(0, 256, (32, 70, 40)).astype(np.uint8),
-         np.rint(RNG.normal(0, 90, (12, 70, 40))).astype(np.float32))
+        (RNG.integers(0, 256, (70, 40, 32)).astype(np.uint8),
+         RNG.integers(-255, 256, (70, 40, 12)).astype(np.float32))
         for _ in range(3)
     ]  # fmt: skip
     sums = []
-    for order in ((0, 1, 2), (2, 0, 1)):
-        sample = Sample(Layer.of(model, 0), 4 * 3 * 70 * 40)
+    for order, threads in (((0, 1, 2), 1), ((2, 0, 1), 3)):
+        sample = Sample(32, 0, np.eye(3), 4 * 3 * 70 * 40, 2**19, threads)
         for index in order:
-            sample.add(*parts[index], slice(0, 70), slice(0, 40))
+            sample.add(*parts[index])
         sums.append((sample.seen, sample.missing))
     assert np.array_equal(sums[0][0], sums[1][0])
     assert np.array_equal(sums[0][1], sums[1][1])
+    exact = sum(int((seen.astype(np.int64)[..., 5] ** 2).sum()) for seen, _ in parts)
+    assert sums[0][0][5 * 9 + 4, 5 * 9 + 4] == exact
+
+
+def test_a_picture_that_needs_nothing_gets_no_chunk(model: Model) -> None:
+    """Errors that have nothing to do with what the layer sees are left as they are."""
+    layer = Layer.of(model, 3)
+    sample = tuning.sample_of(model, 9500, np.eye(3), 4 * 256 * 256, 2**19, 1)
+    seen = RNG.integers(layer.zero - 20, layer.zero + 21, (256, 256, 32)).astype(np.uint8)
+    sample.add(seen, RNG.integers(-3, 4, (256, 256, 12)).astype(np.float32))
+    assert tuning.chunk(model, 9500, sample) is None
 
 
 def any_change(model: Model) -> Change:

@@ -24,7 +24,6 @@ from aecodec.training.layers import GRID, LIMIT
 from aecodec.training.predictor_graph import predictor
 from aecodec.training.prior_graph import hyper_network, prior
 from aecodec.training.slope_graphs import hyper_slope, prior_slope
-from aecodec.tuning import ERROR_UNITS
 
 Array = npt.NDArray[Any]
 OPSET, IR_VERSION = 17, 8
@@ -287,20 +286,14 @@ def tuned(g: Graph, cfg: Config, band: int = 0) -> None:
 
 
 def fitting(g: Graph, cfg: Config, band: int = 0) -> None:
-    """What `aecodec.tuning` needs: what the filter's last layer sees, and what is missing.
+    """As `synthesis` of turned colours, and what the filter's last layer sees: (1,H/2,W/2,F) uint8.
 
-    y_hat and q_filter as in `synthesis`, x uint8 (1,3,H,W) what the picture should be, turn and
-    shift as in `correction` -> seen uint8 (1,F,H/2,W/2), missing (1,12,H/2,W/2) in whole 1/16 of a
-    level, of the turned colours.
+    That is for `aecodec.moments`, which wants channels last.
     """
     filter_ = FilterGraph(g, cfg, f"filter.{band}")
-    parts = _restored(g, cfg, filter_)
-    x = g.op("Cast", g.input("x", TensorProto.UINT8, [1, 3, "H", "W"]), to=TensorProto.FLOAT)
-    x = _turned(g, g.op("Sub", x, g.scalar(128.0)), 1, *_axes(g))
-    x = g.op("Mul", g.op("SpaceToDepth", x, blocksize=2), g.scalar(ERROR_UNITS))
-    missing = g.op("Sub", x, g.op("Mul", parts, g.scalar(64.0 * ERROR_UNITS)))
-    g.output(filter_.seen, "seen", TensorProto.UINT8, [1, cfg.F, "H2", "W2"])
-    g.output(g.op("Round", missing), "missing", TensorProto.FLOAT, [1, 12, "H2", "W2"])
+    _synthesis(g, cfg, filter_, *_axes(g))
+    seen = g.op("Transpose", filter_.seen, perm=[0, 2, 3, 1])
+    g.output(seen, "seen", TensorProto.UINT8, [1, "H2", "W2", cfg.F])
 
 
 def correction(g: Graph, cfg: Config, band: int = 0) -> None:
