@@ -82,7 +82,7 @@ class Sample:
         own, other = (runs(a, i).transpose(0, 2, 1) for a, i in ((active, before), (lost, 0)))
         tasks = [(own, i * row + j) for i, j in LAGS]
         tasks += [(other, (i - 1) * row + j - 1) for i, j in TAPS]
-        found = list(each(products, tasks, self._threads > 1, self._threads))
+        found = list(each(products, tasks, True, self._threads))
         with self._lock:
             self._seen += np.stack(found[: len(LAGS)])
             self._missing += np.stack(found[len(LAGS) :])
@@ -127,7 +127,8 @@ def look(model: Model, window: Window, coded: Coded, quality: int, sample: Sampl
         seen, parts = model.networks.fitting(np.ascontiguousarray(y_hat[:, start:stop]), quality)
         pixels = window.pixels[start * LATENT : stop * LATENT]
         part = slice(top, bottom), slice(first, last)
-        sample.add(seen[part], _lacking(pixels, parts)[part])
+        near = slice(2 * top, 2 * bottom), slice(2 * first, 2 * last)
+        sample.add(seen[part], _lacking(pixels[near], parts[:, part[0], part[1]]))
 
 
 def _lacking(pixels: Pixels, parts: Pixels) -> Float:

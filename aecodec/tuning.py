@@ -192,12 +192,15 @@ class _Solver:
 
     def _dear(self, price: Matrix, amounts: Matrix) -> Matrix:
         """Bits of amounts, by prices (classes, sizes)."""
-        size = np.minimum(np.abs(amounts), price.shape[1] - 1).astype(np.intp)
-        bits: Matrix = price[self._class, size]
+        bits: Matrix = price[self._class, self._sizes(amounts)]
         return bits
 
+    def _sizes(self, amounts: Matrix) -> npt.NDArray[np.intp]:
+        """Magnitudes of amounts, those beyond a table as one."""
+        return np.minimum(np.abs(amounts), self._bits.shape[1] - 1).astype(np.intp)
+
     def _choose_tables(self) -> None:
-        sizes = np.minimum(np.abs(self._amount), self._bits.shape[1] - 1).astype(np.intp)
+        sizes = self._sizes(self._amount)
         for kind in range(CLASSES):
             self._tables[kind] = int(self._bits[:, sizes[self._class == kind]].sum(1).argmin())
 

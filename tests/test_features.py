@@ -8,8 +8,7 @@ import pytest
 import synthetic
 
 import aecodec
-from aecodec import api, codec
-from aecodec.axes import turned_model
+from aecodec import api, codec, container
 from aecodec.model import open_model
 from aecodec.picture import to_image
 from aecodec.transforms import OnnxNetworks
@@ -18,7 +17,7 @@ from aecodec.transforms import OnnxNetworks
 def drawn(y_hat: npt.NDArray[np.float32], data: bytes) -> npt.NDArray[np.int64]:
     """The synthesis of a whole plane of latents at the quality of a file, cut to its size."""
     found = aecodec.info(data)
-    networks = turned_model(open_model(found.model), found.axes).networks
+    networks = codec._model_of(open_model(found.model), container.read(data)).networks
     x_hat = networks.synthesis(y_hat, round(found.quality * 100))
     return x_hat[: found.height, : found.width].astype(int)
 
@@ -65,7 +64,7 @@ def test_they_are_what_the_pixels_are_made_of(tile: int, monkeypatch: pytest.Mon
         monkeypatch.setattr(codec, "TILE", tile)
         monkeypatch.setattr(codec, "SINGLE_TILE_PIXELS", 0)
     pixels = synthetic.picture("RGB", 300, 210).pixels
-    data = aecodec.encode(pixels, 80)  # from 85 on the filter is tuned as well
+    data = aecodec.encode(pixels, 90)
     assert aecodec.info(data).tiles == (6 if tile else 1)
     y_hat = aecodec.read_latents(data)
     assert y_hat.shape[1:] == (16, 20)
