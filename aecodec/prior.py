@@ -273,8 +273,9 @@ class Prior:
     def common(self, z: Int32) -> Float:
         """h_s of z plus the quality's vector, clipped: (1,W,h,w)."""
         h_s = self.networks.hyper_synthesis((z[None] * UNITS).astype(np.float32))
-        vector = self._row("vector")[None, :, None, None]
-        return np.clip(h_s + vector, ACTIVATION_MIN, ACTIVATION_MAX).astype(np.float32)
+        # Exact: sums of whole numbers below 2^24. With a row of int64 it would be float64.
+        common = h_s + self._row("vector").astype(np.float32)[:, None, None]
+        return np.clip(common, ACTIVATION_MIN, ACTIVATION_MAX, out=common)
 
     def empty_context(self, h: int, w: int) -> Float:
         """(1,M+4,h,w): what the prior sees before the first step."""
