@@ -66,7 +66,7 @@ class Foresight:
         for step in range(STEPS):
             known = when < step
             context[0, :m] = u * known
-            outputs = self._by_outputs(*coded.steps[step])
+            outputs = self._by_outputs(*coded.steps[step][:2])
             by_context, more = networks.prior_slope(step, context, common, *outputs)
             by_u += by_context * known
             by_common += more

@@ -30,6 +30,7 @@ class Model:
     z_tables: TableSet
     z_channels: int
     halo: int  # pixels, a multiple of 16, that the transforms see beyond a tile
+    rates: npt.NDArray[np.int64] | None = None  # of hidden signs: see `aecodec.hiding`
 
     def at(self, quality: int, grey: bool) -> Prior:
         """The probability model at a quality in hundredths."""
@@ -88,6 +89,7 @@ def _open_model(model_id: str, threads: int, device: str) -> Model:
         TableSet(t["z_frequencies"], t["z_sizes"], skip_first=False),
         z_channels=int(weights.manifest["config"]["Z"]),
         halo=_halo(weights.manifest["config"]),
+        rates=t["hiding"].astype(np.int64) if "hiding" in t else None,
     )
 
 

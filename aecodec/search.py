@@ -9,10 +9,10 @@ In every pass true symbols are chosen, with the integers of the exact networks, 
 costs is what its file would cost (J of `aecodec.cost`), and the best one wins. What an element's
 own symbol costs is not left to a gradient: `aecodec.quantise` weighs it, as the proximal step of
 a gradient descent. The rest is: the filter behind the synthesis, and the symbols that are
-predicted from this one (`aecodec.foresight`). The first pass takes the analysis for the way back
-and leaves later symbols out: a tenth of the time of the others, and most of what one of them
-gains. Everything is deterministic: equal pictures give equal files, whatever the number of
-threads.
+predicted from this one (`aecodec.foresight`). The first pass takes the analysis for the way back,
+leaves later symbols out, and starts from symbols that are chosen without the predictor and hide no
+signs: a tenth of the time of the others, and most of what one of them gains. Everything is
+deterministic: equal pictures give equal files, whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -39,12 +39,11 @@ Pixels = npt.NDArray[np.uint8]
 # Share of the way to where the gradient points that is taken: less and less, for symbols chosen
 # anew in the whole tile at once overshoot together.
 PULL, PULL_PASSES, PULL_POWER = 0.8, 6, 0.6
-# In the first pass it is the way to where the analysis points, and a little more: rounding undoes
-# some. Chosen on the validation set: 1 saves as much above quality 90, 1.15 costs 0.2 % of bits.
-FIRST_PULL = 1.05
+# In the first pass it is the way to where the analysis points; chosen on the validation set.
+FIRST_PULL = 0.85
 # Quality (hundredths) from which the first dead zone has its second strength, and how much more of
 # it there is after that pass; chosen on the validation set.
-FULL_AT, SECOND = 6000, 0.1
+FULL_AT, SECOND = 6000, 0.35
 # Share of what symbols make later ones cost that is believed, from pass to pass, and how much the
 # last pass counts in it: these slopes are those of one choice of symbols, and change with it.
 FORESIGHT, FORESIGHT_GROWTH, NEWEST = 0.5, 0.125, 0.5
@@ -120,23 +119,23 @@ class _Search:
 
     def plan(self) -> Plan:
         """The present target."""
-        return Plan(self._target, self._opening, self._strength * self._dead_zone)
+        strength = self._strength * self._dead_zone
+        return Plan(self._target, self._opening, strength, self._cost.per_step)
 
     def _open(self, z: Int32) -> None:
         """Take other hyper-latents."""
         self._opening = self._cost.model.at(self._cost.quality, self._cost.grey).opening(z)
 
-    def _coded(self) -> Coded:
-        """Its symbols."""
-        return code_tile(self._cost.model, self.plan(), self._cost.quality, self._cost.grey)
+    def _coded(self, final: bool = True) -> Coded:
+        """Its symbols; final: as they may be written."""
+        cost = self._cost
+        return code_tile(cost.model, self.plan(), cost.quality, cost.grey, final=final)
 
     def look_back(self, turn: AbstractContextManager[object]) -> None:
         """The first pass: a target that makes up for what the first symbols leave out."""
-        coded, cost, window = self._coded(), self._cost, self._window
+        coded, cost, window = self._coded(final=False), self._cost, self._window
         with turn:
             decoded = cost.decoded(window, coded.y_hat)
-        if self._level.passes:
-            self._compare(coded, decoded)
         better = coded.y_hat / cost.natural_per_u + cost.lacking(window, decoded)
         self._target = self._target + FIRST_PULL * (better - self._target)
         self._strength += SECOND

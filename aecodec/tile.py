@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from aecodec import signs
 from aecodec.container import Tile
-from aecodec.entropy import SYMBOL_LIMIT, SymbolDecoder, SymbolEncoder
+from aecodec.entropy import SYMBOL_LIMIT, Groups, SymbolDecoder, SymbolEncoder
 from aecodec.errors import SymbolError
 from aecodec.model import Model
 from aecodec.prior import MEAN_UNITS, Z_LIMIT, Index, Opening
-from aecodec.quantise import STRENGTH, quantise
+from aecodec.quantise import STEP_WORTH, STRENGTH, quantise
 
 Float = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
@@ -44,26 +45,36 @@ class Plan:
     """What the encoder means to code in a tile; its symbols follow from it.
 
     u: the target (M,h,w), h and w multiples of 4. opening: of its hyper-latents. strength: of
-    the dead zone (see `aecodec.quantise`), for all channels or one for each (M,).
+    the dead zone (see `aecodec.quantise`), for all channels or one for each (M,). worth: bits that
+    a squared quantisation step is worth, likewise.
     """
 
     u: Float
     opening: Opening
     strength: float | Float
+    worth: float | Float = STEP_WORTH
+
+
+class Step(NamedTuple):
+    """Symbols (n,) of a coding step in coding order, their tables, and these grouped."""
+
+    symbols: Int32
+    tables: Index
+    groups: Groups
 
 
 @dataclass(frozen=True)
 class Coded:
-    """The symbols of a tile: z, and (symbols, table indices) of each step in coding order."""
+    """The symbols of a tile: z, and those of each step."""
 
     z: Int32
-    steps: tuple[tuple[Int32, Index], ...]
+    steps: tuple[Step, ...]
     y_hat: Float  # (M,h,w) in natural units: what the synthesis of every decoder sees
 
     def bits(self, model: Model, quality: int) -> float:
         """Ideal code length."""
         total = model.z_tables.bits(self.z.ravel(), model.z_index(self.z.shape, quality))
-        return total + sum(model.y_tables.bits(*step) for step in self.steps)
+        return total + sum(signs.bits(*step, model) for step in self.steps)
 
 
 def hyper_latents(model: Model, u: Float, quality: int) -> Int32:
@@ -72,8 +83,12 @@ def hyper_latents(model: Model, u: Float, quality: int) -> Int32:
     return np.clip(z, -Z_LIMIT, Z_LIMIT).astype(np.int32)
 
 
-def code_tile(model: Model, plan: Plan, quality: int, grey: bool) -> Coded:
-    """Choose the symbols of a tile: each step's means follow from the symbols before it."""
+def code_tile(model: Model, plan: Plan, quality: int, grey: bool, *, final: bool = True) -> Coded:
+    """Choose the symbols of a tile: each step's means follow from the symbols before it.
+
+    final: as they may be written. Else y_hat alone, about: no signs are hidden, which changes
+    symbols, and a predictor of one step is left out, which is a sixth of the time.
+    """
     prior, steps = model.at(quality, grey), []
     walk, y = prior.walk, plan.u * prior.steps_per_u().astype(np.float32)[:, None, None]
     if not np.isfinite(y).all():  # a latent that overflowed
@@ -84,14 +99,18 @@ def code_tile(model: Model, plan: Plan, quality: int, grey: bool) -> Coded:
         r *= -1 / MEAN_UNITS
         r += walk.gather(step, y)
         np.clip(r, -SYMBOL_LIMIT, SYMBOL_LIMIT, out=r)
-        strength = plan.strength
-        if isinstance(strength, np.ndarray):
-            strength = walk.per_element(step, strength, *y.shape[1:])
-        symbols = quantise(r, index, model.shifts, strength)
-        steps.append((symbols, index))
+        weights = signs.Weights(*(
+            walk.per_element(step, part, *y.shape[1:]) if isinstance(part, np.ndarray) else part
+            for part in (plan.strength, plan.worth)
+        ))  # fmt: skip
+        symbols = quantise(r, index, model.shifts, weights.strength)
+        if final:
+            groups = Groups(index, model.y_tables)
+            symbols = signs.hidden(symbols, r, index, groups, weights, model)
+            steps.append(Step(symbols, index, groups))
         return symbols
 
-    y_hat = prior.run(plan.opening, exchange)
+    y_hat = prior.run(plan.opening, exchange, predict=final or len(prior.tables.offsets) > 1)
     return Coded(plan.opening.z, tuple(steps), _natural(model, y_hat, quality))
 
 
@@ -100,8 +119,8 @@ def write_tile(model: Model, coded: Coded, quality: int) -> Tile:
     coder, checksum = SymbolEncoder(), Checksum()
     coder.put(coded.z.ravel(), model.z_index(coded.z.shape, quality), model.z_tables)
     checksum.add(coded.z.ravel())
-    for symbols, index in coded.steps:
-        coder.put(symbols, index, model.y_tables)
+    for symbols, _, groups in coded.steps:
+        signs.write(coder, symbols, groups, model)
         checksum.add(symbols)
     return Tile(checksum.value, coder.finish())
 
@@ -126,7 +145,7 @@ def decode_tile(model: Model, tile: Tile, size: tuple[int, int], quality: int, g
 
     def exchange(step: int, mean: npt.NDArray[np.int64], index: Index
                  ) -> npt.NDArray[np.int32]:  # fmt: skip
-        symbols = coder.get(index, model.y_tables)
+        symbols = signs.read(coder, index, model)
         checksum.add(symbols)
         return symbols
 

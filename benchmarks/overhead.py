@@ -3,9 +3,9 @@
     python benchmarks/overhead.py FOLDER [--pictures N] [--qualities 0,25,50,75,100]
 
 Every picture is encoded to a whole file, and the file is decoded again to add up the ideal code
-length, -log2 of the frozen tables' probability of each symbol (16 bits more for an escape), those
-that tune the filter among them. What
-remains is the container and what the range coder loses by rounding and by ending on a byte.
+length, -log2 of the frozen tables' probability of each symbol (16 bits more for an escape) and a
+bit for each sign that is not hidden, those that tune the filter among them. What remains is the
+container and what the range coder loses by rounding and by ending on a byte.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from aecodec import codec, container, tile, tuning
 from aecodec.bench import pictures
 from aecodec.container import Colour
-from aecodec.entropy import Ints, SymbolDecoder, TableSet
+from aecodec.entropy import Groups, SymbolDecoder, TableSet
 from aecodec.model import open_model
 from aecodec.picture import from_image
 from aecodec.window import padded
@@ -31,11 +31,17 @@ class Counting(SymbolDecoder):
 
     bits = 0.0
 
-    def get(self, index: Ints, tables: TableSet) -> npt.NDArray[np.int32]:
+    def get_grouped(self, groups: Groups, tables: TableSet) -> npt.NDArray[np.int32]:
         """As SymbolDecoder."""
-        symbols = super().get(index, tables)
+        symbols = super().get_grouped(groups, tables)
+        index = np.repeat(np.arange(len(groups.counts)), groups.counts)
         Counting.bits += tables.bits(symbols, index)
         return symbols
+
+    def get_bits(self, count: int) -> npt.NDArray[np.bool_]:
+        """As SymbolDecoder."""
+        Counting.bits += count
+        return super().get_bits(count)
 
 
 def ideal_bits(data: bytes) -> float:

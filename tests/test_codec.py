@@ -18,7 +18,7 @@ import synthetic
 
 from aecodec import codec, container, rate, tuning, weights, window
 from aecodec.container import Colour, Header, Tile
-from aecodec.entropy import SymbolEncoder, TableSet
+from aecodec.entropy import Groups, SymbolEncoder, TableSet
 from aecodec.errors import FormatError, LimitError, ModelError, PictureError, SymbolError
 from aecodec.picture import Picture, from_array
 from aecodec.tile import Coded
@@ -172,14 +172,19 @@ def test_bytes_do_not_depend_on_the_process() -> None:
 def ideal_bits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Code lengths of everything that is put into a payload."""
     seen: list[float] = []
-    put = SymbolEncoder.put
+    put, put_bits = SymbolEncoder.put_grouped, SymbolEncoder.put_bits
 
-    def watch(self: SymbolEncoder, symbols: npt.NDArray[np.int32], index: npt.NDArray[np.int64],
+    def watch(self: SymbolEncoder, values: npt.NDArray[np.int32], groups: Groups,
               tables: TableSet) -> None:  # fmt: skip
-        seen.append(tables.bits(symbols, index))
-        put(self, symbols, index, tables)
+        seen.append(tables.bits(values, np.repeat(np.arange(len(groups.counts)), groups.counts)))
+        put(self, values, groups, tables)
 
-    monkeypatch.setattr(SymbolEncoder, "put", watch)
+    def watch_bits(self: SymbolEncoder, bits: npt.NDArray[np.bool_]) -> None:
+        seen.append(len(bits))
+        put_bits(self, bits)
+
+    monkeypatch.setattr(SymbolEncoder, "put_grouped", watch)
+    monkeypatch.setattr(SymbolEncoder, "put_bits", watch_bits)
     return seen
 
 

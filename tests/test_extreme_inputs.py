@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from aecodec import codec, tile
-from aecodec.entropy import SYMBOL_LIMIT, SymbolEncoder, TableSet
+from aecodec.entropy import SYMBOL_LIMIT, Groups, SymbolEncoder, TableSet
 from aecodec.picture import Picture
 
 SIDE = 64
@@ -36,14 +36,14 @@ def pixels(name: str) -> npt.NDArray[np.uint8]:
 def largest(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Largest absolute value of every array of symbols that is put into a payload."""
     seen: list[int] = []
-    put = SymbolEncoder.put
+    put = SymbolEncoder.put_grouped
 
-    def watch(self: SymbolEncoder, symbols: npt.NDArray[np.int32], index: npt.NDArray[np.int64],
+    def watch(self: SymbolEncoder, values: npt.NDArray[np.int32], groups: Groups,
               tables: TableSet) -> None:  # fmt: skip
-        seen.append(int(np.abs(symbols).max(initial=0)))
-        put(self, symbols, index, tables)
+        seen.append(int(np.abs(values).max(initial=0)))
+        put(self, values, groups, tables)
 
-    monkeypatch.setattr(SymbolEncoder, "put", watch)
+    monkeypatch.setattr(SymbolEncoder, "put_grouped", watch)
     return seen
 
 

@@ -40,6 +40,7 @@ class Config:
     prior_blocks: int = 2
     prior_kernel: int = 3  # side of the prior's depthwise convolutions
     silent_levels: int = 0  # lowest scale levels but one, released as certain zeros like that one
+    least_hiding: float = 0.01  # signs per element: scale levels with fewer hide none
     predictor_steps: tuple[int, ...] = ()  # coding steps whose means a picture so far corrects
     predictor_colours: int = 3  # of the picture so far, or 1: their mean, for luma alone
     predictor_width: int = 32  # channels, at half resolution

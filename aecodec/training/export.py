@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from aecodec.entropy import PRECISION
+from aecodec.hiding import RATE_UNITS
 from aecodec.prior import GAIN_SHIFT, INVERSE_SHIFT, Z_LIMIT
 from aecodec.training import graphs
 from aecodec.training.config import Config
@@ -52,6 +53,7 @@ Array = npt.NDArray[Any]
 QUALITY_ROWS = 51  # rows of the integer quality tables: every 2.00
 FLOAT_VECTORS = ("q_a8", "q_a16", "q_s16", "q_s8", "q_h", "q_z", "log_inverse")
 LICENCE = "Apache-2.0"
+HIDING = 0.38, 1.02, 3.2  # signs per element at most; half of it at this sigma; how suddenly
 
 
 def frequencies(pmf: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
@@ -88,6 +90,20 @@ def y_tables(symbols: SymbolModel) -> tuple[Array, Array]:
         flat.append(frequencies(pmf))
         sizes.append(2 * radius + 2)
     return np.concatenate(flat), np.array(sizes, np.int32)
+
+
+def hiding_rates(silent: int, least: float) -> Array:
+    """Signs that are hidden for each element of a scale level, in 1/1024: see `aecodec.hiding`.
+
+    About what pays follows from how many residuals lie near to where one symbol becomes another;
+    the figures of this curve over the level's sigma were chosen on the validation set. Levels with
+    fewer than `least` hide none: where most elements have such a level they crowd out the others.
+    """
+    most, middle, power = HIDING
+    sigma = SCALE_MIN * np.exp(np.arange(silent, SCALE_LEVELS) * SCALE_STEP)
+    rates = most / (1 + (middle / sigma) ** power)
+    rates[rates < least] = 0
+    return np.round(rates * RATE_UNITS).astype(np.int16)
 
 
 def z_tables(model: Codec) -> tuple[Array, Array]:
@@ -201,6 +217,7 @@ def collect(model: Codec) -> dict[str, Array]:
     out["tables.luma"] = to_numpy(model.grey_mask, "uint8")
     for name, (flat, sizes) in (("y", y_tables(model.symbols)), ("z", z_tables(model))):
         out[f"tables.{name}_frequencies"], out[f"tables.{name}_sizes"] = flat, sizes
+    out["tables.hiding"] = hiding_rates(model.symbols.silent, model.cfg.least_hiding)
     # What only training needs, so that the released file can be trained further.
     for name, value in model.z_prior.state_dict().items():
         if not name.startswith(("_offset", "_quantized_cdf", "_cdf_length")):
