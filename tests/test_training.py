@@ -111,8 +111,11 @@ def test_the_exported_model_codes_what_the_trained_one_estimates(
     trained: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import aecodec
+    from aecodec import signs
 
     monkeypatch.setenv("AECODEC_WEIGHTS", str(exported))
+    # Training knows nothing of hidden signs, which change some symbols by one: here none is.
+    monkeypatch.setattr(signs, "layout", lambda *given: None)
     pixels = smooth_picture(4, 256)
     model = Codec(TINY)
     model.load_state_dict(load_file(trained / "best.safetensors"))
