@@ -42,7 +42,9 @@ ROWS = 200  # about: long lanes lose less at their ends, many lanes are quicker
 PATTERNS = (31, 29, 21, 27, 17, 19, 23)
 
 NEVER = np.float32(1e6)  # bits: what must not be
-_UNITS, _MOST, _NEVER = 16, 2000, 16000  # integers that costs are added up as, in 1/16 of a bit
+# Costs are added up as 16-bit integers, in 1/16 of a bit: the most that one counts, what must not
+# be, and what stays above that whatever is taken off.
+_UNITS, _MOST, _NEVER, _BEYOND = 16, 2000, 12000, 20000
 _ANY = 2  # in place of a bit
 _NONE = 0xFFFF  # in place of a row
 
@@ -175,22 +177,25 @@ def _cheapest(where: Layout, cost: Float, turns: Bytes, wanted: Bytes) -> npt.ND
     states, lanes = 1 << REGISTER, where.lanes
     dear = np.clip(cost * _UNITS, -_MOST, _MOST).astype(np.int16)
     dear[cost >= NEVER] = _NEVER
+    # A change is made in one of two ways: the price of the other one is out of reach.
+    beyond, turn = np.int16(_BEYOND), turns.view(bool)
+    plain, turning = np.where(turn, beyond, dear), np.where(turn, dear, beyond)
     price = np.full((states, lanes), _NEVER, np.int16)
     price[0] = 0
-    flipped = {pattern: _flipped(price, pattern) for pattern in range(states)}
+    flipped = [_flipped(price, pattern) for pattern in range(states)]
     taken = np.empty((where.rows, states, lanes), bool)
     picked = np.empty((len(wanted), states // 2, lanes), bool)
     changed, turned = (np.empty((2,) * REGISTER + (lanes,), np.int16) for _ in range(2))
     flat, group = changed.reshape(price.shape), 0
+    wrong = [(wanted == bit) * np.int16(_NEVER) for bit in (1, 0)]  # what bits cost, by group
     for row, pattern in enumerate(where.patterns.tolist()):
-        np.add(flipped[pattern], dear[row], out=changed)
-        np.add(flipped[pattern ^ 1], dear[row], out=turned)
-        np.copyto(changed, turned, where=turns[row].view(bool))
+        np.add(flipped[pattern], plain[row], out=changed)
+        np.add(flipped[pattern ^ 1], turning[row], out=turned)
+        np.minimum(changed, turned, out=changed)
         np.less(flat, price, out=taken[row])
         np.minimum(price, flat, out=price)
         if row == where.lasts[group]:
-            same = price[::2] + (wanted[group] == 1) * np.int16(_NEVER)
-            other = price[1::2] + (wanted[group] == 0) * np.int16(_NEVER)
+            same, other = (price[bit::2] + wrong[bit][group] for bit in (0, 1))
             np.less(other, same, out=picked[group])
             np.minimum(same, other, out=same)
             same -= same.min(0)
