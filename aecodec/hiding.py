@@ -104,15 +104,16 @@ def unspelt(where: Layout, sizes: Int32) -> Int64:
     return found
 
 
-def signs(where: Layout, sizes: Int32, negative: Bools) -> Bools:
-    """Whether the elements that `unspelt` gives are negative.
+def signs(where: Layout, sizes: Int32, negative: Bools, spots: Int64) -> Bools:
+    """Whether the elements that `unspelt` gives, spots, are negative.
 
     negative (taking,): which ones of the others are.
     """
-    sizes = sizes.reshape(where.rows, where.lanes)
-    others = _by_group(where, negative.reshape(sizes.shape).view(np.uint8))
-    bits = _syndrome(where, sizes) ^ others
-    found: Bools = bits[_first(where, sizes) != _NONE].astype(bool)
+    shape = where.rows, where.lanes
+    others = _by_group(where, negative.reshape(shape).view(np.uint8))
+    bits = _syndrome(where, sizes.reshape(shape)) ^ others
+    row, lane = np.divmod(spots, where.lanes)
+    found: Bools = bits[np.searchsorted(where.lasts, row), lane].astype(bool)
     return found
 
 

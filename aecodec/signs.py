@@ -105,7 +105,7 @@ class _Parts:
         if self.where is None:
             return np.zeros(0, bool)
         start = len(sizes) - self.where.taking
-        return signs(self.where, sizes[start:], negative[start:])
+        return signs(self.where, sizes[start:], negative[start:], self.unspelt - start)
 
 
 def _parted(groups: Groups, sizes: Int32, rates: Int64) -> _Parts:

@@ -70,14 +70,11 @@ def read(
     if where is None:
         return {}
     start = len(sizes) - where.taking
-    spots = hiding.unspelt(where, sizes[start:]) + start
-    others = negative & (sizes != 0)
+    spots = hiding.unspelt(where, sizes[start:])
+    others = negative[start:] & (sizes[start:] != 0)
     others[spots] = False
-    return dict(
-        zip(
-            spots.tolist(), hiding.signs(where, sizes[start:], others[start:]).tolist(), strict=True
-        )
-    )
+    found = hiding.signs(where, sizes[start:], others, spots)
+    return dict(zip((spots + start).tolist(), found.tolist(), strict=True))
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0, 1, 3, 20, 150]))
