@@ -78,11 +78,10 @@ class Cost:
         x_hat = self.model.networks.synthesis(self.surrounded(window, y_hat), self.quality)
         return self._shown(window, x_hat)
 
-    def lacking(self, window: Window, decoded: Pixels) -> Float:
-        """What u (M,h,w) of the tile lacks for the window to come out, as the analysis sees it."""
-        seen = self.model.networks.analysis(decoded, self.quality)
-        lacking: Float = window.inner - seen[:, window.rows, window.columns]
-        return lacking
+    def seen(self, window: Window, decoded: Pixels) -> Float:
+        """u (M,h,w) of the tile, as the analysis sees it in the window decoded."""
+        u = self.model.networks.analysis(decoded, self.quality)
+        return u[:, window.rows, window.columns]
 
     def corrected(self, window: Window, y_hat: Float) -> tuple[Pixels, Float]:
         """As `decoded`, and what u (M,h,w) of the tile lacks for the window to come out."""

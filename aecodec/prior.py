@@ -217,12 +217,11 @@ class Prior:
         context = self.empty_context(z.shape[1] * 4, z.shape[2] * 4)
         return Opening(z, common, *self._asked(0, context, common))
 
-    def run(self, opening: Opening, exchange: Exchange, *, predict: bool = True) -> Int32:
+    def run(self, opening: Opening, exchange: Exchange) -> Int32:
         """Walk through the four steps; the same walk encodes and decodes.
 
         opening: of the decoded hyper-latents. exchange(step, means, indices) is asked for the
-        symbols of each step. predict: False leaves the predictor out, for a first look. Returns
-        y_hat (M,h,w) in 1/16 of a step.
+        symbols of each step. Returns y_hat (M,h,w) in 1/16 of a step.
         """
         m, walk, common = len(self.tables.luma), self.walk, opening.common
         h, w = common.shape[2:]
@@ -232,7 +231,7 @@ class Prior:
         for step in range(STEPS):
             mean, index = opening.mean, opening.index
             if step > 0:
-                mean, index = self._asked(step, context, common, predict)
+                mean, index = self._asked(step, context, common)
             values = exchange(step, mean.ravel(), index.ravel()).astype(np.int64)
             values *= MEAN_UNITS
             values += mean.ravel()
@@ -245,12 +244,10 @@ class Prior:
                 walk.scatter(step, context[0, :m], u.ravel())
         return y_hat
 
-    def _asked(
-        self, step: int, context: Float, common: Float, predict: bool = True
-    ) -> tuple[Int64, Index]:
+    def _asked(self, step: int, context: Float, common: Float) -> tuple[Int64, Index]:
         """Means in 1/16 of a step and table indices, (channels, n), as the networks have them."""
         raw_mean, raw_index = self.networks.prior(step, context, common)
-        if predict and step in self.tables.offsets:
+        if step in self.tables.offsets:
             offset = self.tables.offset(step, self.quality)
             latent = with_means(step, context, raw_mean)
             raw_mean = self.networks.predictor(step, latent, raw_mean, offset)

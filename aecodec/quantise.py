@@ -57,3 +57,12 @@ def quantise(
     k -= size - (k - np.float32(0.5)) < np.minimum(shift, np.float32(0.5))
     symbols[at] = np.copysign(k, r[at])
     return symbols
+
+
+def zero_reach(index: npt.NDArray[np.uint8], table: Float, strength: float | Float = 1.0) -> Float:
+    """How far from 0 residuals are still coded as 0, in steps; arguments as of `quantise`.
+
+    index and strength may have any shapes that go together.
+    """
+    reach = np.minimum(table[:, 1].take(index) * strength, np.float32(0.5)) + np.float32(0.5)
+    return np.where(index > 0, reach, np.float32(np.inf))

@@ -10,8 +10,8 @@ costs is what its file would cost (J of `aecodec.cost`), and the best one wins. 
 own symbol costs is not left to a gradient: `aecodec.quantise` weighs it, as the proximal step of
 a gradient descent. The rest is: the filter behind the synthesis, and the symbols that are
 predicted from this one (`aecodec.foresight`). The first pass takes the analysis for the way back,
-leaves later symbols out, and starts from symbols that are chosen without the predictor and hide no
-signs: a tenth of the time of the others, and most of what one of them gains. Everything is
+leaves later symbols out, and starts from no symbols at all but from a guess at which of them will
+be zero: a tenth of the time of the others, and most of what one of them gains. Everything is
 deterministic: equal pictures give equal files, whatever the number of threads.
 """
 
@@ -26,8 +26,8 @@ from aecodec.cost import Cost
 from aecodec.effort import Level
 from aecodec.foresight import Foresight, Slopes
 from aecodec.model import Model
-from aecodec.prior import Z_LIMIT
-from aecodec.quantise import STEP_WORTH
+from aecodec.prior import MAX_QUALITY, MEAN_UNITS, Z_LIMIT
+from aecodec.quantise import STEP_WORTH, zero_reach
 from aecodec.tile import Coded, Plan, code_tile, hyper_latents
 from aecodec.watch import Clock
 from aecodec.window import Window
@@ -39,8 +39,11 @@ Pixels = npt.NDArray[np.uint8]
 # Share of the way to where the gradient points that is taken: less and less, for symbols chosen
 # anew in the whole tile at once overshoot together.
 PULL, PULL_PASSES, PULL_POWER = 0.8, 6, 0.6
-# In the first pass it is the way to where the analysis points; chosen on the validation set.
-FIRST_PULL = 0.85
+# In the first pass it is the way to where the analysis points: so much at quality 0, more of it at
+# quality 100, and more where symbols are large, in full from a scale level on. The dead zone that
+# guesses at zeros has a share of its strength. All are chosen on the validation set.
+FIRST_PULL, FINER_PULL, LARGER_PULL, LARGE = 0.5, 0.3, 0.3, 32
+GUESSED = 0.7
 # Quality (hundredths) from which the first dead zone has its second strength, and how much more of
 # it there is after that pass; chosen on the validation set.
 FULL_AT, SECOND = 6000, 0.35
@@ -126,23 +129,45 @@ class _Search:
         """Take other hyper-latents."""
         self._opening = self._cost.model.at(self._cost.quality, self._cost.grey).opening(z)
 
-    def _coded(self, final: bool = True) -> Coded:
-        """Its symbols; final: as they may be written."""
-        cost = self._cost
-        return code_tile(cost.model, self.plan(), cost.quality, cost.grey, final=final)
-
     def look_back(self, turn: AbstractContextManager[object]) -> None:
-        """The first pass: a target that makes up for what the first symbols leave out."""
-        coded, cost, window = self._coded(final=False), self._cost, self._window
+        """The first pass: a target that makes up for what the filter does to the latent.
+
+        It looks at the latent with what will be coded as zero left out, but nothing rounded: how
+        symbols round this time says little of how they round the next time.
+        """
+        cost, window = self._cost, self._window
+        guess, level = self._guess()
         with turn:
-            decoded = cost.decoded(window, coded.y_hat)
-        better = coded.y_hat / cost.natural_per_u + cost.lacking(window, decoded)
-        self._target = self._target + FIRST_PULL * (better - self._target)
+            decoded = cost.decoded(window, guess * cost.natural_per_u)
+        guess -= cost.seen(window, decoded)
+        pull = FIRST_PULL + FINER_PULL * cost.quality / MAX_QUALITY
+        guess *= _each_of_four(np.float32(pull) + LARGER_PULL / LARGE * np.minimum(level, LARGE))
+        self._target = self._target + guess
         self._strength += SECOND
+
+    def _guess(self) -> tuple[Float, Float]:
+        """What of the target (M,h,w) is not coded as zero, means elsewhere; scale levels of cells.
+
+        Means and levels of all positions of a 2x2 cell are those of the one that is coded first.
+        """
+        model, opening, (m, h, w) = self._cost.model, self._opening, self._target.shape
+        prior = model.at(self._cost.quality, self._cost.grey)
+        mean, level = (
+            prior.walk.spread(part, m).swapaxes(0, 1).reshape(m, h // 2, w // 2)
+            for part in (opening.mean, opening.index)
+        )
+        strength = np.float32(GUESSED * self._strength) * self._dead_zone[:, None, None]
+        reach = zero_reach(level.astype(np.uint8), model.shifts, strength)
+        per_u = prior.steps_per_u().astype(np.float32)[:, None, None]
+        means = _each_of_four(mean / (MEAN_UNITS * per_u))
+        far = np.abs(self._target - means) > _each_of_four(reach / per_u)
+        np.copyto(means, self._target, where=far)
+        return means, level
 
     def look(self, last: bool) -> None:
         """One pass: symbols, their cost, and unless it is the last one a better target."""
-        coded, cost, window = self._coded(), self._cost, self._window
+        cost, window = self._cost, self._window
+        coded = code_tile(cost.model, self.plan(), cost.quality, cost.grey)
         if last:
             decoded = cost.decoded(window, coded.y_hat)
         else:
@@ -186,6 +211,11 @@ class _Search:
         self._seen = found
         share = min(1.0, FORESIGHT + FORESIGHT_GROWTH * self._passes)
         return Slopes(share * found.y, share * found.z)
+
+
+def _each_of_four(cells: Float) -> Float:
+    """(M,h/2,w/2), of cells of 2x2, for all their positions: (M,h,w)."""
+    return cells.astype(np.float32).repeat(2, axis=1).repeat(2, axis=2)
 
 
 def _strength(level: Level, quality: int) -> float:

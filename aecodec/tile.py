@@ -83,12 +83,8 @@ def hyper_latents(model: Model, u: Float, quality: int) -> Int32:
     return np.clip(z, -Z_LIMIT, Z_LIMIT).astype(np.int32)
 
 
-def code_tile(model: Model, plan: Plan, quality: int, grey: bool, *, final: bool = True) -> Coded:
-    """Choose the symbols of a tile: each step's means follow from the symbols before it.
-
-    final: as they may be written. Else y_hat alone, about: no signs are hidden, which changes
-    symbols, and a predictor of one step is left out, which is a sixth of the time.
-    """
+def code_tile(model: Model, plan: Plan, quality: int, grey: bool) -> Coded:
+    """Choose the symbols of a tile: each step's means follow from the symbols before it."""
     prior, steps = model.at(quality, grey), []
     walk, y = prior.walk, plan.u * prior.steps_per_u().astype(np.float32)[:, None, None]
     if not np.isfinite(y).all():  # a latent that overflowed
@@ -104,13 +100,12 @@ def code_tile(model: Model, plan: Plan, quality: int, grey: bool, *, final: bool
             for part in (plan.strength, plan.worth)
         ))  # fmt: skip
         symbols = quantise(r, index, model.shifts, weights.strength)
-        if final:
-            groups = Groups(index, model.y_tables)
-            symbols = signs.hidden(symbols, r, index, groups, weights, model)
-            steps.append(Step(symbols, index, groups))
+        groups = Groups(index, model.y_tables)
+        symbols = signs.hidden(symbols, r, index, groups, weights, model)
+        steps.append(Step(symbols, index, groups))
         return symbols
 
-    y_hat = prior.run(plan.opening, exchange, predict=final or len(prior.tables.offsets) > 1)
+    y_hat = prior.run(plan.opening, exchange)
     return Coded(plan.opening.z, tuple(steps), _natural(model, y_hat, quality))
 
 

@@ -27,7 +27,7 @@ import click
 from PIL import Image
 
 import aecodec
-from aecodec import entropy, prior, tile, transforms
+from aecodec import entropy, prior, search, signs, tile, transforms
 
 COLD = """
 import os, sys, time
@@ -65,8 +65,14 @@ WARM_PARTS: tuple[tuple[str, Any, str], ...] = (
     ("h_s (`hyper_synthesis`)", NETWORKS, "hyper_synthesis"),
     ("prior, four steps (`prior`)", NETWORKS, "prior"),
     ("predictor (`predictor`)", NETWORKS, "predictor"),
-    ("range coder", entropy.SymbolEncoder, "put"),
-    ("range coder", entropy.SymbolDecoder, "get"),
+    ("range coder", entropy.SymbolEncoder, "put_grouped"),
+    ("range coder", entropy.SymbolEncoder, "put_bits"),
+    ("range coder", entropy.SymbolDecoder, "get_grouped"),
+    ("range coder", entropy.SymbolDecoder, "get_bits"),
+    ("symbols by table (NumPy)", entropy.Groups, "__init__"),
+    ("what will be zero (NumPy)", search._Search, "_guess"),
+    ("choice of symbols (NumPy)", tile, "quantise"),
+    ("hiding signs (NumPy)", signs, "hidden"),
     ("symbol checksum", tile.Checksum, "add"),
     ("g_s and filter (`synthesis`)", NETWORKS, "synthesis"),
     ("means and indices (NumPy)", prior.Prior, "_parameters"),

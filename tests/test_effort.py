@@ -156,3 +156,18 @@ def test_a_limit_of_time_is_shared_and_reported() -> None:
     assert seen == [0.25, 0.5, 0.75, 1.0]
     with Watch(1, 1).tile() as clock:
         assert not clock.out()
+
+
+@pytest.mark.parametrize("name", ["default", "small"])
+@pytest.mark.parametrize("quality", [1000, 5000, 9000])
+def test_a_look_back_saves(name: str, quality: int) -> None:
+    model = open_model(id_of(name), threads=1)
+    photograph = picture.load(Path(__file__).parent / "data" / "crop.png").pixels
+    pixels = cut(photograph, (0, 0, 256, 256))
+    u = model.networks.analysis(pixels, quality)
+    seen = Window(pixels, u, slice(0, 16), slice(0, 16), 256, 256)
+    cost, costs = Cost(model, quality, grey=False), []
+    for number in (2, 3):
+        coded = choose(model, seen, quality, False, effort.LEVELS[number], Clock())
+        costs.append(cost.total(seen, coded, cost.decoded(seen, coded.y_hat)))
+    assert costs[1] < 0.995 * costs[0]

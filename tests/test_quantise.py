@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aecodec.quantise import DEEPEST, quantise, shifts
+from aecodec.quantise import DEEPEST, quantise, shifts, zero_reach
 
 
 def gaussian_table(sigma: float, radius: int) -> np.ndarray:
@@ -54,3 +54,15 @@ def test_each_element_may_have_its_own_strength(table: np.ndarray) -> None:
 
 def test_the_certain_zero_stays_zero(table: np.ndarray) -> None:
     assert quantise(np.array([7.0], np.float32), np.array([0], np.uint8), table).tolist() == [0]
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 9.0])
+def test_zeros_reach_as_far_as_they_are_chosen(table: np.ndarray, strength: float) -> None:
+    r = np.linspace(-1.5, 1.5, 301).astype(np.float32)
+    for index in (1, 2):
+        of = np.full(r.shape, index, np.uint8)
+        reach = zero_reach(of, table, strength)
+        zero = quantise(r, of, table, strength) == 0
+        assert zero[np.abs(r) < reach - 1e-3].all()
+        assert not zero[np.abs(r) > reach + 1e-3].any()
+    assert zero_reach(np.zeros(1, np.uint8), table) == np.inf  # a certain zero
