@@ -3,9 +3,9 @@
     1      symbols by rounding
     2      symbols from a dead zone that knows how rare each one is and what an error in each
            channel costs; hyper-latents likewise
-    3      and once more, after a look at what these leave out of the picture; colours turned so
-           that most of the detail is in luma (`aecodec.axes`); at high qualities the filter's last
-           layer tuned to the picture (`aecodec.tuning`): the default
+    3      the same after a look at what the decoder's filter makes of the picture; colours turned
+           so that most of the detail is in luma (`aecodec.axes`); at high qualities the filter's
+           last layer tuned to the picture (`aecodec.tuning`): the default
     4..9   colours turned by trial; passes through decoder and probability model and back, each of
            which corrects what the last one left in the picture and what it made later symbols cost;
            the filter tuned at every quality
@@ -37,14 +37,15 @@ class Level:
     """What the encoder does at one level.
 
     by_cost: the dead zone knows what the error in each channel costs, and hyper-latents are chosen
-    by their cost too, with z_worth bits for a squared error of one in them. looks_back: symbols are
-    chosen a second time. passes: of the search after that (`aecodec.search`). turns: colours may
-    be turned, as it seems best or, with passes, by trial (`aecodec.axes`). first: strength of the
-    dead zone for the first choice at quality 0, and from `aecodec.search.FULL_AT` on, straight in
-    between; later: in the passes. Both are shares of the theoretical shift of `aecodec.quantise`,
-    0 for plain rounding, chosen on the validation set. tunes_from: quality, in hundredths, from
-    which the filter is tuned to the picture, for which about `looked_at` positions of its last
-    layer, at half resolution, are looked at (`aecodec.tuning`).
+    by their cost too, with z_worth bits for a squared error of one in them. looks_back: what the
+    filter does is made up for before symbols are chosen. passes: of the search after that
+    (`aecodec.search`). turns: colours may be turned, as it seems best or, with passes, by trial
+    (`aecodec.axes`). first: strength of the dead zone for the first choice at quality 0, and from
+    `aecodec.search.FULL_AT` on, straight in between; later: in the passes. Both are shares of the
+    theoretical shift of `aecodec.quantise`, 0 for plain rounding, chosen on the validation set.
+    tunes_from: quality, in hundredths, from which the filter is tuned to the picture, for which
+    about `looked_at` positions of its last layer, at half resolution, are looked at
+    (`aecodec.tuning`).
     """
 
     number: int
