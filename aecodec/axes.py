@@ -42,7 +42,7 @@ EXCESS = 0.01  # share of the cost that one level out of range, on average, is t
 LEAST = 0.1  # mean square, in levels, of detail that is worth a look
 PATCH = 128  # side of the patches that stand for a large picture
 GUESSED_AT = 5000  # quality, in hundredths: at others the same rotations save most
-FROM = 300  # quality, in hundredths, below which files are so small that they are not turned
+FROM = 500  # quality, in hundredths, below which files are so small that they are not turned
 FEW, MANY = 2, 4  # patches a side, for a guess and for trials
 # Share of J, in trials, and of a guess that a rotation must save: what a search finds differs by as
 # much between equally good ones.
