@@ -105,8 +105,8 @@ def test_low_efforts_and_grey_pictures_are_not_turned() -> None:
 
 
 def test_the_smallest_files_are_spared_six_bytes() -> None:
-    assert aecodec.info(aecodec.encode(tinted(), 2.99)).axes == NONE
-    assert aecodec.info(aecodec.encode(tinted(), 3)).axes != NONE
+    assert aecodec.info(aecodec.encode(tinted(), 4.99)).axes == NONE
+    assert aecodec.info(aecodec.encode(tinted(), 5)).axes != NONE
 
 
 def test_a_model_without_graphs_for_it_codes_colours_as_they_are(

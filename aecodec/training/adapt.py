@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 import click
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from aecodec.training.config import TrainConfig
 from aecodec.training.data import Pixels, open_tiles
-from aecodec.training.layers import GRID, LIMIT, TOP
+from aecodec.training.layers import GRID
 from aecodec.training.model import Codec
 from aecodec.training.part import PartRun, batches, crops, part_arguments, part_options
 from aecodec.training.planned import Planned, planned
@@ -73,8 +72,7 @@ def _coded(model: Codec, found: Planned, quality: Tensor, grey: Tensor) -> Pool:
     """One batch of the pool, not yet compared with others."""
     device = model.s.device
     quality, grey = quality.to(device), grey.to(device)
-    u = found.y_hat / model.s[None, :, None, None]
-    u = torch.round(F.hardtanh(u, -LIMIT, TOP) * GRID)
+    u = model.seen(found.y_hat, quality)
     context = put(u, torch.zeros_like(take(u, STEP)), STEP)
     common = torch.round(model.common(found.z, quality) * GRID)
     coded = torch.where(grey[:, None], model.grey_mask, 1.0).bool()

@@ -237,6 +237,14 @@ class Codec(nn.Module):
         bits = (self._bits(r, k, index) * now).sum((0, 2, 3, 4))
         return y_step * torch.exp(self.log_inverse(quality)), bits
 
+    def seen(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """What coding steps see of decoded latents (natural units): whole numbers in 1 / GRID of u.
+
+        Not y_hat / s: gains of the latent and of its reconstruction have learned apart.
+        """
+        y_step = y_hat * torch.exp(-self.log_inverse(quality))
+        return torch.round(F.hardtanh(y_step / self.steps_per_u(quality), -LIMIT, TOP) * GRID)
+
     def steps_per_u(self, quality: Tensor) -> Tensor:
         """(B,M,1,1): quantisation steps in one unit of u."""
         return torch.exp(self.log_gain(quality)) * self.s[None, :, None, None]

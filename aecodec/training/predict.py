@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 
 import click
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
 
 from aecodec.training.config import TrainConfig
 from aecodec.training.data import Pixels, open_tiles
 from aecodec.training.eight import Point, choose, points
-from aecodec.training.layers import GRID, LIMIT, TOP
+from aecodec.training.layers import GRID
 from aecodec.training.model import Codec
 from aecodec.training.part import PartRun, batches, crops, part_arguments, part_options
 from aecodec.training.predictor import MEAN_GRID, SEEN, Predictor
@@ -67,7 +66,7 @@ def _coded(model: Codec, x: Tensor, quality: Tensor, grey: Tensor) -> Pool:
     model.watcher = lambda *step: seen.append(step)
     y_hat = model.coded_latent(x, quality, grey)
     model.watcher = None
-    u = torch.round(F.hardtanh(y_hat / model.s[None, :, None, None], -LIMIT, TOP) * GRID)
+    u = model.seen(y_hat, quality)
     planes = [torch.zeros_like(y_hat) for _ in range(3)]
     for step, values in enumerate(seen):
         planes = [put(p, value, step) for p, value in zip(planes, values, strict=True)]
