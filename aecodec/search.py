@@ -215,7 +215,7 @@ class _Search:
 
 def _each_of_four(cells: Float) -> Float:
     """(M,h/2,w/2), of cells of 2x2, for all their positions: (M,h,w)."""
-    return cells.astype(np.float32).repeat(2, axis=1).repeat(2, axis=2)
+    return cells.repeat(2, axis=1).repeat(2, axis=2)
 
 
 def _strength(level: Level, quality: int) -> float:

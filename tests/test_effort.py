@@ -26,10 +26,15 @@ LEVELS = list(effort.LEVELS)
 
 def window(mode: str, width: int, height: int, name: str = "") -> Window:
     """A whole picture of at most 128 x 128 pixels as one window, for a model."""
-    model = open_model(id_of(name), threads=1)
-    pixels = cut(synthetic.picture(mode, width, height).pixels, (0, 0, 128, 128))
-    u = model.networks.analysis(pixels, 5000)
-    return Window(pixels, u, slice(0, 8), slice(0, 8), height, width)
+    return whole(synthetic.picture(mode, width, height).pixels, 128, name)
+
+
+def whole(pixels: np.ndarray, side: int, name: str) -> Window:
+    """A picture of at most side x side pixels as one window, for a model."""
+    padded = cut(pixels, (0, 0, side, side))
+    u = open_model(id_of(name), threads=1).networks.analysis(padded, 5000)
+    height, width = pixels.shape[:2]
+    return Window(padded, u, slice(0, side // 16), slice(0, side // 16), height, width)
 
 
 @pytest.mark.parametrize(("level", "mode"), [*((n, "RGBA") for n in LEVELS), (4, "L"), (7, "L")])
@@ -163,9 +168,7 @@ def test_a_limit_of_time_is_shared_and_reported() -> None:
 def test_a_look_back_saves(name: str, quality: int) -> None:
     model = open_model(id_of(name), threads=1)
     photograph = picture.load(Path(__file__).parent / "data" / "crop.png").pixels
-    pixels = cut(photograph, (0, 0, 256, 256))
-    u = model.networks.analysis(pixels, quality)
-    seen = Window(pixels, u, slice(0, 16), slice(0, 16), 256, 256)
+    seen = whole(photograph[:192, :192], 192, name)
     cost, costs = Cost(model, quality, grey=False), []
     for number in (2, 3):
         coded = choose(model, seen, quality, False, effort.LEVELS[number], Clock())

@@ -217,7 +217,7 @@ class Codec(nn.Module):
         y_scaled, y_step = y * torch.exp(self.log_gain(quality)), torch.zeros_like(y)
         parts: list[tuple[Tensor, ...]] = []  # residual, symbol, index, coded of every step
         for step in range(4):
-            context = self._grid(F.hardtanh(y_step / u_to_step, -LIMIT, TOP))
+            context = self._context(y_step, u_to_step)
             mean_u, index = self.expect(step, context, common, quality)
             mean, index = self.rounded(mean_u * take(u_to_step, step), index)
             now = take(coded, step)
@@ -243,7 +243,11 @@ class Codec(nn.Module):
         Not y_hat / s: gains of the latent and of its reconstruction have learned apart.
         """
         y_step = y_hat * torch.exp(-self.log_inverse(quality))
-        return torch.round(F.hardtanh(y_step / self.steps_per_u(quality), -LIMIT, TOP) * GRID)
+        return torch.round(self._context(y_step, self.steps_per_u(quality)) * GRID)
+
+    def _context(self, y_step: Tensor, u_to_step: Tensor) -> Tensor:
+        """Latents in steps as networks see them."""
+        return self._grid(F.hardtanh(y_step / u_to_step, -LIMIT, TOP))
 
     def steps_per_u(self, quality: Tensor) -> Tensor:
         """(B,M,1,1): quantisation steps in one unit of u."""
