@@ -43,7 +43,7 @@ LEAST = 0.1  # mean square, in levels, of detail that is worth a look
 PATCH = 128  # side of the patches that stand for a large picture
 GUESSED_AT = 5000  # quality, in hundredths: at others the same rotations save most
 FROM = 500  # quality, in hundredths, below which files are so small that they are not turned
-FEW, MANY = 2, 4  # patches a side, for a guess and for trials
+FEW = 2  # patches a side, for a guess
 # Share of J, in trials, and of a guess that a rotation must save: what a search finds differs by as
 # much between equally good ones.
 WORTH, GUESSED_WORTH = 0.004, 0.001
@@ -115,12 +115,12 @@ def guessed_axes(model: Model, pixels: Pixels) -> Axes:
     return _cheapest({axes: worth(axes) for axes in guesses}, GUESSED_WORTH)
 
 
-def best_axes(model: Model, pixels: Pixels, quality: int) -> Axes:
+def best_axes(model: Model, pixels: Pixels, quality: int, tries: int) -> Axes:
     """The rotation that costs least at a quality (hundredths), by trial.
 
-    Trials are quick encodings of the picture, or of patches all over a large one.
+    Trials are quick encodings of the picture, or where it is larger of so many patches a side.
     """
-    patches = sample(pixels, MANY)
+    patches = sample(pixels, tries)
     trials = (NONE, *candidates(patches, colours_of(pixels), (0.5, 1.0)))
     costs = {axes: trial(model, patches, quality, axes) for axes in trials}
     return _cheapest(costs, WORTH)

@@ -203,7 +203,7 @@ Examples:
     help="small: smaller files that decode in three times the time; or a model's id.  "
     "[default: AECODEC_MODEL, else default]")  # fmt: skip
 @click.option("--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
-    help="End the search of efforts 4 to 9 then, with the best it has found.")  # fmt: skip
+    help="End the search of efforts 5 to 9 then, with the best it has found.")  # fmt: skip
 @click.option("--metadata", type=click.Choice(["all", "icc", "none"], case_sensitive=False),
     default="all", show_default=True, callback=_metadata,
     help="What to keep: colour profile, EXIF and XMP; only the profile; nothing.")  # fmt: skip

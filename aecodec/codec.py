@@ -188,8 +188,8 @@ class Encoder:
         able = level.turns and self._model.networks.can_turn and header.quality >= FROM
         if not (self._turns and able) or header.colour is Colour.GREY:
             return header
-        if level.passes:
-            axes = best_axes(self._model, self._picture.pixels, header.quality)
+        if level.tries:
+            axes = best_axes(self._model, self._picture.pixels, header.quality, level.tries)
         else:
             if self._guess is None:
                 self._guess = guessed_axes(self._model, self._picture.pixels)
@@ -206,8 +206,8 @@ class Encoder:
         return sample_of(self._model, header.quality, turn, pixels, level.looked_at, threads)
 
     def _workers(self, header: Header, level: Level) -> int:
-        """Tiles that are coded at once: a search takes all threads by itself, and much memory."""
-        return 1 if header.tile_count == 1 or level.passes else self._threads
+        """Tiles that are coded at once."""
+        return 1 if header.tile_count == 1 or level.gradients else self._threads
 
     def _tiles(
         self, header: Header, level: Level, sample: Sample | None

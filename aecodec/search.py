@@ -9,10 +9,12 @@ In every pass true symbols are chosen, with the integers of the exact networks, 
 costs is what its file would cost (J of `aecodec.cost`), and the best one wins. What an element's
 own symbol costs is not left to a gradient: `aecodec.quantise` weighs it, as the proximal step of
 a gradient descent. The rest is: the filter behind the synthesis, and the symbols that are
-predicted from this one (`aecodec.foresight`). The first pass takes the analysis for the way back,
-leaves later symbols out, and starts from no symbols at all but from a guess at which of them will
-be zero: a tenth of the time of the others, and most of what one of them gains. Everything is
-deterministic: equal pictures give equal files, whatever the number of threads.
+predicted from this one (`aecodec.foresight`).
+
+Before the passes come looks. They leave later symbols out, and start from no symbols at all but
+from a guess at which of them will be zero. The first one takes the analysis for the way back: a
+tenth of the time of a pass, and much of what one of them gains. Everything is deterministic: equal
+pictures give equal files, whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -36,20 +38,21 @@ Float = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
 Pixels = npt.NDArray[np.uint8]
 
-# Share of the way to where the gradient points that is taken: less and less, for symbols chosen
+# Share of the way to where the gradient points that a pass takes: less and less, for symbols chosen
 # anew in the whole tile at once overshoot together.
-PULL, PULL_PASSES, PULL_POWER = 0.8, 6, 0.6
-# In the first pass it is the way to where the analysis points: so much at quality 0, more of it at
-# quality 100, and more where symbols are large, in full from a scale level on. The dead zone that
-# guesses at zeros has a share of its strength. All are chosen on the validation set.
+PULL, PULL_PASSES, PULL_POWER = 0.4, 6, 0.6
+# In the first look it is the way to where the analysis points: so much at quality 0, more of it at
+# quality 100, and more where symbols are large, in full from a scale level on. A second look takes
+# a share of that. The dead zone that guesses at zeros has a share of its strength. All are chosen
+# on the validation set.
 FIRST_PULL, FINER_PULL, LARGER_PULL, LARGE = 0.5, 0.3, 0.3, 32
-GUESSED = 0.7
-# Quality (hundredths) from which the first dead zone has its second strength, and how much more of
-# it there is after that pass; chosen on the validation set.
+SECOND_PULL, GUESSED = 0.5, 0.7
+# Quality (hundredths) from which dead zones have their second strength, and how much more of it
+# there is after looks; chosen on the validation set.
 FULL_AT, SECOND = 6000, 0.35
 # Share of what symbols make later ones cost that is believed, from pass to pass, and how much the
 # last pass counts in it: these slopes are those of one choice of symbols, and change with it.
-FORESIGHT, FORESIGHT_GROWTH, NEWEST = 0.5, 0.125, 0.5
+FORESIGHT, FORESIGHT_GROWTH, NEWEST = 0.9, 0.05, 0.5
 Z_WORTH = 10.0  # bits that a squared error of one in a hyper-latent is taken to be worth
 PATIENCE = 20  # passes without a better J after which a search ends
 
@@ -91,10 +94,9 @@ def plan(
     if not level.by_cost:
         u = window.inner
         opening = model.at(quality, grey).opening(hyper_latents(model, u, quality))
-        return Plan(u, opening, _strength(level, quality))
+        return Plan(u, opening, _strength(level.first, quality))
     search = _Search(Cost(model, quality, grey), window, level)
-    if level.looks_back:
-        search.look_back(turn or nullcontext())
+    search.look_back(turn or nullcontext())
     return search.plan()
 
 
@@ -116,7 +118,7 @@ class _Search:
         self._foresight = Foresight(cost) if level.passes else None
         self._seen: Slopes | None = None
         self._least, self._passes = float("inf"), 0
-        self._strength = _strength(level, cost.quality)
+        self._strength = _strength(level.first, cost.quality)
         self.best: Coded  # of the passes so far
         self.stale = 0  # passes since then
 
@@ -130,20 +132,34 @@ class _Search:
         self._opening = self._cost.model.at(self._cost.quality, self._cost.grey).opening(z)
 
     def look_back(self, turn: AbstractContextManager[object]) -> None:
-        """The first pass: a target that makes up for what the filter does to the latent.
+        """A target that makes up for what the filter does to the latent, in as many looks.
 
-        It looks at the latent with what will be coded as zero left out, but nothing rounded: how
+        They look at the latent with what will be coded as zero left out, but nothing rounded: how
         symbols round this time says little of how they round the next time.
         """
+        for number in range(self._level.looks):
+            self._look_back(number, turn)
+        if self._level.looks:
+            self._strength += SECOND
+
+    def _look_back(self, number: int, turn: AbstractContextManager[object]) -> None:
+        """One look: the first by the analysis, which overshoots less, others by gradients."""
         cost, window = self._cost, self._window
         guess, level = self._guess()
-        with turn:
-            decoded = cost.decoded(window, guess * cost.natural_per_u)
-        guess -= cost.seen(window, decoded)
-        pull = FIRST_PULL + FINER_PULL * cost.quality / MAX_QUALITY
-        guess *= _each_of_four(np.float32(pull) + LARGER_PULL / LARGE * np.minimum(level, LARGE))
+        share = FIRST_PULL + FINER_PULL * cost.quality / MAX_QUALITY
+        pull = np.float32(share) + LARGER_PULL / LARGE * np.minimum(level, LARGE)
+        natural = guess * cost.natural_per_u
+        if number:
+            pull *= SECOND_PULL
+            with turn:
+                missing = cost.corrected(window, natural)[1]
+            guess += missing - self._target
+        else:
+            with turn:
+                decoded = cost.decoded(window, natural)
+            guess -= cost.seen(window, decoded)
+        guess *= _each_of_four(pull)
         self._target = self._target + guess
-        self._strength += SECOND
 
     def _guess(self) -> tuple[Float, Float]:
         """What of the target (M,h,w) is not coded as zero, means elsewhere; scale levels of cells.
@@ -176,7 +192,7 @@ class _Search:
         if not last:
             self._move(coded, missing)
         self._passes += 1
-        self._strength = self._level.later
+        self._strength = _strength(self._level.later, cost.quality)
 
     def _compare(self, coded: Coded, decoded: Pixels) -> None:
         """Keep the symbols if they cost less than all before."""
@@ -218,9 +234,9 @@ def _each_of_four(cells: Float) -> Float:
     return cells.repeat(2, axis=1).repeat(2, axis=2)
 
 
-def _strength(level: Level, quality: int) -> float:
-    """That of the dead zone for the first choice of symbols."""
-    return float(np.interp(quality, (0, FULL_AT), level.first))
+def _strength(ends: tuple[float, float], quality: int) -> float:
+    """That of a dead zone: see `aecodec.effort.Level`."""
+    return float(np.interp(quality, (0, FULL_AT), ends))
 
 
 def rounded_z(model: Model, z: Float, quality: int, worth: float) -> Int32:

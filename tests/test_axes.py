@@ -63,13 +63,13 @@ def test_nothing_to_turn(flat: tuple[int, int]) -> None:
     pixels = np.full((*flat, 3), 90, np.uint8)
     assert axes.candidates(pixels, axes.colours_of(pixels), (0.5, 1.0)) == []
     assert axes.guessed_axes(open_model(), pixels) == NONE
-    assert axes.best_axes(open_model(), pixels, 5000) == NONE
+    assert axes.best_axes(open_model(), pixels, 5000, 4) == NONE
 
 
 def test_a_picture_without_colour_is_not_turned() -> None:
     pixels = np.repeat(synthetic.picture("L", 150, 150).pixels[..., None], 3, 2)
     assert axes.guessed_axes(open_model(), pixels) == NONE
-    assert axes.best_axes(open_model(), pixels, 5000) == NONE
+    assert axes.best_axes(open_model(), pixels, 5000, 4) == NONE
 
 
 def test_patches_come_from_all_over_a_large_picture() -> None:
