@@ -52,6 +52,16 @@ def test_counting_lowers_the_bits_of_what_was_counted(peaked: tuple) -> None:
     assert fitted.bits(k, index).sum() < 0.98 * plain
 
 
+def test_indices_learn_what_whole_ones_cost(peaked: tuple) -> None:
+    """Files have whole indices: a slope of what lies between them would say something else."""
+    r, index, model = peaked
+    k, whole = model.choose(r, index, 0.5), index.round().clamp_min(1).requires_grad_()
+    model.bits(k, whole).sum().backward()
+    with torch.no_grad():
+        less, more = (model.bits(k, whole + step) for step in (-1, 1))
+    assert torch.allclose(whole.grad, (more - less) / 2, atol=1e-4)
+
+
 def test_training_chooses_the_symbols_that_the_encoder_chooses(peaked: tuple) -> None:
     r, index, model = peaked
     flat, sizes = export.y_tables(model)

@@ -45,13 +45,27 @@ class SymbolModel(nn.Module):
             return -torch.log2(likelihood)
 
     def bits(self, k: Tensor, index: Tensor) -> Tensor:
-        """Bits of symbols k at (continuous) scale indices; the gradient goes to the index."""
-        i = index.float().clamp(0.0, SCALE_LEVELS - 1.001)
-        low = i.detach().floor()
-        at = low.long() * BINS + k.abs().clamp_max(BINS - 1.0).long()
-        table = self.correction.flatten()
-        extra = torch.lerp(table[at], table[at + BINS], i - low)
-        return (self.gaussian_bits(k, index, False) + extra).clamp_min(0.0)
+        """Bits of symbols k at (continuous) scale indices; the gradient goes to the index.
+
+        Linear between whole indices. The gradient is that of the mean over one index, half to
+        either side: files have whole ones, and to the right of these alone it would be too low, for
+        bits are convex, which makes indices drift upwards.
+        """
+        i = self.index_floor(index.float()).clamp_max(SCALE_LEVELS - 1.0)
+        with torch.no_grad():
+            first = torch.floor(i - 0.5)
+            a, b, c = (self._bits_at(k, first + n) for n in range(3))
+            share = i - 0.5 - first
+            below, above = torch.lerp(a, b, share + 0.5), torch.lerp(b, c, share - 0.5)
+            value = torch.where(share < 0.5, below, above)
+            slope = torch.lerp(b, c, share) - torch.lerp(a, b, share)
+        return value + slope * (i - i.detach())
+
+    def _bits_at(self, k: Tensor, index: Tensor) -> Tensor:
+        """Bits of symbols k at whole scale indices, those out of range as the nearest."""
+        index = index.clamp(0.0, SCALE_LEVELS - 1.0)
+        at = index.long() * BINS + k.abs().clamp_max(BINS - 1.0).long()
+        return (self.gaussian_bits(k, index, False) + self.correction.flatten()[at]).clamp_min(0.0)
 
     def smooth_cost(self, r: Tensor, index: Tensor) -> Tensor:
         """What residuals r cost beyond a residual of 0, in bits, with a gradient that says it.
@@ -61,7 +75,8 @@ class SymbolModel(nn.Module):
         """
         size = r.abs().clamp_max(DEEPEST + 0.999)
         k = size.detach().floor()
-        zero, low, high = (self.bits(v, index) for v in (torch.zeros_like(k), k, k + 1))
+        with torch.no_grad():
+            zero, low, high = (self._bits_at(v, index) for v in (torch.zeros_like(k), k, k + 1))
         share = size - k
         share = torch.where(k == 0, share.square(), share)
         return low - zero + (high - low) * share
@@ -71,7 +86,7 @@ class SymbolModel(nn.Module):
         """(levels, DEEPEST + 1): how far above k - 1/2 a residual must lie to be coded as k."""
         index = torch.arange(SCALE_LEVELS, device=self.correction.device).float()[:, None]
         k = torch.arange(DEEPEST + 1.0, device=index.device)[None].expand(SCALE_LEVELS, -1)
-        bits = self.bits(k.contiguous(), index.expand_as(k).contiguous())
+        bits = self._bits_at(k.contiguous(), index.expand_as(k).contiguous())
         out = torch.zeros_like(bits)
         out[:, 1:-1] = bits.diff(dim=1)[:, :-1].clamp_min(0.0) / (2 * SQUARED_STEP_BITS)
         return out
