@@ -37,11 +37,15 @@ def cfg(started: tuple[TrainConfig, Path]) -> TrainConfig:  # noqa: F811
     )  # fmt: skip
 
 
-def coded_pool(cfg: TrainConfig, model: Codec) -> adapt.Pool:
-    return adapt.code_pool(model, open_tiles(Path(cfg.data), Path(cfg.cache)), cfg, 16)
+def coded_pool(
+    cfg: TrainConfig, model: Codec, steps: tuple[int, ...] = adapt.LAST
+) -> adapt.Pool:  # fmt: skip
+    tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
+    return adapt.code_pool(model, tiles, cfg, 16, steps=steps)
 
 
-def test_a_pool_holds_what_the_codec_codes(cfg: TrainConfig) -> None:
+@pytest.mark.parametrize("steps", [adapt.LAST, adapt.ALL])
+def test_a_pool_holds_what_the_codec_codes(steps: tuple[int, ...], cfg: TrainConfig) -> None:
     model = adapt.open_run(cfg, CPU).model
     found: list[torch.Tensor] = []
     code = model.symbols.bits
@@ -51,33 +55,44 @@ def test_a_pool_holds_what_the_codec_codes(cfg: TrainConfig) -> None:
         return found[-1]
 
     model.symbols.bits = seen
-    pool = coded_pool(cfg, model)
+    pool = coded_pool(cfg, model, steps)
     with torch.no_grad():
-        assert torch.allclose(adapt.bits(model, pool), pool.before)
-        assert float(adapt.loss(model, pool)) == pytest.approx(0.0, abs=1e-6)
-    # The first batch was coded whole, all four steps, and then its last step alone.
-    whole = next(bits for bits in found if bits.dim() == 5 and len(bits) == 16)
-    coded = adapt.take(pool.coded[:4].float()[..., None, None], adapt.STEP)
-    last = (whole[12:] * coded).sum((0, 2, 3, 4))
-    assert torch.allclose(last, pool.before[:4], rtol=1e-3)
+        assert torch.allclose(adapt.bits(model, pool, steps), pool.before)
+        assert float(adapt.loss(model, pool, steps)) == pytest.approx(0.0, abs=1e-6)
+    # The first batch was coded whole, all four steps, and then those that learn.
+    whole = next(bits for bits in found if bits.dim() == 5 and len(bits) == 16).split(4)
+    coded = pool.coded[:4].float()[..., None, None]
+    own = sum((whole[step] * adapt.take(coded, step)).sum((0, 2, 3, 4)) for step in steps)
+    assert torch.allclose(own, pool.before[:4], rtol=1e-3)
 
 
-def test_the_last_step_gets_cheaper_and_nothing_else_moves(cfg: TrainConfig) -> None:
+@pytest.mark.parametrize(
+    ("whole", "own"),
+    [
+        (False, ("prior.enter.3.", "predictor.nets.3.")),
+        (True, ("prior.enter.0.", "prior.blocks.", "prior.scale.", "h_s.", "predictor.nets.")),
+    ],
+)
+def test_what_learns_gets_cheaper_and_nothing_else_moves(
+    whole: bool, own: tuple[str, ...], cfg: TrainConfig
+) -> None:
     start = adapt.open_run(dataclasses.replace(cfg, out=cfg.out + ".start"), CPU).model
-    pool = coded_pool(cfg, start)
+    steps = adapt.ALL if whole else adapt.LAST
+    pool = coded_pool(cfg, start, steps)
     handler = signal.getsignal(signal.SIGTERM)
-    adapt.run(cfg, 16, CPU)
+    adapt.run(cfg, 16, CPU, whole=whole)
     assert signal.getsignal(signal.SIGTERM) is handler  # this process can be ended again
     before, after = load_file(cfg.start_from), load_file(Path(cfg.out) / "best.safetensors")
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    own = ("prior.enter.3.", "predictor.nets.3.")
     assert moved
-    assert all(name.startswith(own) for name in moved)
+    assert all(
+        name.startswith((*own, *(("prior.", "q_prior.") if whole else ()))) for name in moved
+    )
     for part in own:
         assert [name for name in moved if name.startswith(part)], part
-    end = adapt.open_run(cfg, CPU).model.eval()
+    end = adapt.open_run(cfg, CPU, whole).model.eval()
     with torch.no_grad():
-        assert float(adapt.loss(end, pool)) < -0.001
+        assert float(adapt.loss(end, pool, steps)) < -0.001
 
 
 def test_without_a_predictor_in_the_last_step_it_is_refused(cfg: TrainConfig) -> None:
