@@ -12,13 +12,12 @@
            and back, each of which corrects what the last one left in the picture and what it made
            later symbols cost
 
-Each level does what the one below does and then more. Those with passes keep the best they have
-seen, so that more of them never cost more than what 4 does, for colours turned alike (J of
-`aecodec.cost`). 3 and 4 do not compare, which would take a third of the time of 3: it saves 7 %
-over 2 on three photographs, more on screens and drawings, and costs up to 1 % more on a rare
-pattern (5 % on artificial ones of a hundred pixels at low quality). To tune the filter takes half
-as long as all the rest of 3, which is not more than other codecs of the day take at such
-qualities.
+Each level does what the one below does and then more. From 4 on it keeps the best it has seen, so
+that more effort never costs more for colours turned alike (J of `aecodec.cost`). 3 does not
+compare, which would take a third of its time: it saves 7 % over 2 on three photographs, more on
+screens and drawings, and costs up to 1 % more on a rare pattern (5 % on artificial ones of a
+hundred pixels at low quality). To tune the filter takes half as long as all the rest of 3, which
+is not more than other codecs of the day take at such qualities.
 benchmarks/effort.py measures what each level saves and takes; docs/cli.md has the table.
 """
 

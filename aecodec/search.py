@@ -70,7 +70,7 @@ def choose(
 
     turn: entered while the picture of a tile is made, which takes much memory and all cores.
     """
-    if not level.passes:
+    if not level.gradients:
         return code_tile(model, plan(model, window, quality, grey, level, turn), quality, grey)
     search = _Search(Cost(model, quality, grey), window, level)
     search.look_back(turn or nullcontext())
@@ -137,10 +137,12 @@ class _Search:
         They look at the latent with what will be coded as zero left out, but nothing rounded: how
         symbols round this time says little of how they round the next time.
         """
-        for number in range(self._level.looks):
-            self._look_back(number, turn)
         if self._level.looks:
             self._strength += SECOND
+        for number in range(self._level.looks):
+            if number:  # what one look gives is kept if more of them cost more
+                self.look(last=True)
+            self._look_back(number, turn)
 
     def _look_back(self, number: int, turn: AbstractContextManager[object]) -> None:
         """One look: the first by the analysis, which overshoots less, others by gradients."""
@@ -172,7 +174,8 @@ class _Search:
             prior.walk.spread(part, m).swapaxes(0, 1).reshape(m, h // 2, w // 2)
             for part in (opening.mean, opening.index)
         )
-        strength = np.float32(GUESSED * self._strength) * self._dead_zone[:, None, None]
+        first = _strength(self._level.first, self._cost.quality)
+        strength = np.float32(GUESSED * first) * self._dead_zone[:, None, None]
         reach = zero_reach(level.astype(np.uint8), model.shifts, strength)
         per_u = prior.steps_per_u().astype(np.float32)[:, None, None]
         means = _each_of_four(mean / (MEAN_UNITS * per_u))
@@ -191,8 +194,8 @@ class _Search:
         self._compare(coded, decoded)
         if not last:
             self._move(coded, missing)
-        self._passes += 1
-        self._strength = _strength(self._level.later, cost.quality)
+            self._passes += 1
+            self._strength = _strength(self._level.later, cost.quality)
 
     def _compare(self, coded: Coded, decoded: Pixels) -> None:
         """Keep the symbols if they cost less than all before."""
