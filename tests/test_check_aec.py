@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripts import load_script
 
-from aecodec import container
+from aecodec import container, head
 from aecodec.alpha import pack_alpha
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.errors import AecError
@@ -99,7 +99,7 @@ def verdicts(data: bytes) -> tuple[bool, bool]:
 def resealed(data: bytes) -> bytes:
     """The same chunks with every CRC-32 made right, as far as they can be framed."""
     try:
-        _, end = container._unpack_head(data, 2**32)
+        _, end = head.unpack_head(data, 2**32)
     except AecError:
         return data
     out, seed = bytearray(data), zlib.crc32(data[:end])

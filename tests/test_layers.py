@@ -33,8 +33,9 @@ def test_stages_do_not_import_one_another(stage: str) -> None:
     assert imports(PACKAGE / f"{stage}.py") & others <= allowed
 
 
-def test_container_needs_only_the_standard_library() -> None:
-    names = {name.split(".")[0] for name in imports(PACKAGE / "container.py")}
+@pytest.mark.parametrize("module", ["head", "container"])
+def test_container_needs_only_the_standard_library(module: str) -> None:
+    names = {name.split(".")[0] for name in imports(PACKAGE / f"{module}.py")}
     assert names <= set(sys.stdlib_module_names) | {"aecodec"}
 
 
