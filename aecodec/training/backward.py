@@ -6,13 +6,10 @@ rare. Where a ReLU let nothing through, nothing comes back.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from onnx import TensorProto
 
-if TYPE_CHECKING:
-    from aecodec.training.graphs import Graph
+from aecodec.training.graph import Graph
 
 END = np.iinfo(np.int64).min  # of a slice that goes backwards to the first
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from aecodec.training.graphs import Graph
+from aecodec.training.graph import Graph
 
-CONTRIB = "com.microsoft"  # ONNX Runtime's own operators, for 8-bit sums
 Point = tuple[str, str]  # names of scale and zero point
 WIDTH = 16  # of a last layer, spare channels included: faster than with the 12 of a picture's parts
 

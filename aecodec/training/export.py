@@ -28,6 +28,7 @@ from aecodec.training import graphs
 from aecodec.training.config import Config
 from aecodec.training.eight import points
 from aecodec.training.filter import LEAST_FACTOR, Filter
+from aecodec.training.graph import STORE, Graph
 from aecodec.training.layers import (
     GRID,
     Depthwise,
@@ -248,7 +249,7 @@ def write_graphs(
     """Write the graphs of a model; their hashes by the names of their files."""
     hashes = {}
     for name, build in graphs.builders(cfg).items():
-        graph = graphs.Graph(name, offsets, tensors)
+        graph = Graph(name, offsets, tensors)
         build(graph, cfg)
         blob = graph.model()
         (folder / f"{name}.onnx").write_bytes(blob)
@@ -263,10 +264,10 @@ def export(model: Codec, root: Path, about: dict[str, Any]) -> Path:
     digest = hashlib.sha256(data).hexdigest()
     folder = root / digest[:8]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / graphs.STORE).write_bytes(data)
+    (folder / STORE).write_bytes(data)
     manifest = {"id": digest[:8], "licence": LICENCE, "config": dataclasses.asdict(model.cfg)}
     hashes = write_graphs(folder, model.cfg, tensors, tensor_offsets(data))
-    manifest |= about | {"sha256": {graphs.STORE: digest} | hashes}
+    manifest |= about | {"sha256": {STORE: digest} | hashes}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     (root / "default").write_text(digest[:8] + "\n")
     return folder

@@ -5,18 +5,14 @@ In 8 bits a ReLU needs no operator: its output has the zero point 0, where value
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from onnx import TensorProto
 
 from aecodec.training.backward import through_layer, through_relu
 from aecodec.training.config import Config
-from aecodec.training.eight_graph import CONTRIB, convolve, last_layer
+from aecodec.training.eight_graph import convolve, last_layer
 from aecodec.training.filter import SLOPE
-
-if TYPE_CHECKING:
-    from aecodec.training.graphs import Graph
+from aecodec.training.graph import CONTRIB, Graph
 
 
 class FilterGraph:

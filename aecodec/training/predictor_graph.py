@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,8 @@ from onnx import TensorProto
 
 from aecodec.prior import LAP_BITS, PICTURE_MAX, PICTURE_MIN, PICTURE_UNITS, STEP_PHASES
 from aecodec.training.config import Config
-from aecodec.training.eight_graph import CONTRIB, Point, convolve, last_layer
-
-if TYPE_CHECKING:
-    from aecodec.training.graphs import Graph
+from aecodec.training.eight_graph import Point, convolve, last_layer
+from aecodec.training.graph import CONTRIB, Graph
 
 BLOCK = 16
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from onnx import TensorProto
 
 from aecodec.eight_bits import BLOCK_POINTS
 from aecodec.prior import STEP_PHASES
 from aecodec.training.config import Config
-from aecodec.training.eight_graph import CONTRIB, Point, convolve
+from aecodec.training.eight_graph import Point, convolve
+from aecodec.training.graph import CONTRIB, Graph
 from aecodec.training.layers import GRID
-
-if TYPE_CHECKING:
-    from aecodec.training.graphs import Graph
 
 POINTS = "prior.points"  # scale of each point, in the order of `aecodec.training.eight.points`
 

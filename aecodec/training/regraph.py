@@ -14,7 +14,7 @@ from safetensors.numpy import load
 
 from aecodec.training.config import Config
 from aecodec.training.export import tensor_offsets, write_graphs
-from aecodec.training.graphs import STORE
+from aecodec.training.graph import STORE
 
 
 def regraph(folder: Path) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 from aecodec.training.config import Config, TrainConfig
 from aecodec.training.eight import points
 from aecodec.training.filter import LEVELS, Filter
-from aecodec.training.graphs import STORE
+from aecodec.training.graph import STORE
 from aecodec.training.layers import GRID, Exact
 from aecodec.training.model import Codec
 from aecodec.training.networks import Prior

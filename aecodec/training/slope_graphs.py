@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto
@@ -11,11 +10,9 @@ from onnx import TensorProto
 from aecodec.prior import STEP_PHASES
 from aecodec.training.backward import through_exact, through_layer, through_quarters, through_relu
 from aecodec.training.config import Config
+from aecodec.training.graph import Graph
 from aecodec.training.layers import GRID
 from aecodec.training.prior_graph import hyper_network, network
-
-if TYPE_CHECKING:
-    from aecodec.training.graphs import Graph
 
 
 def prior_slope(g: Graph, cfg: Config) -> None:
