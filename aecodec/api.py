@@ -65,7 +65,7 @@ def encode(
     quality: 0..100, higher is better, continuous. In its place one of size (best quality in at
     most so many bytes), bpp (or bits per pixel) and psnr (smallest file of so many dB). effort:
     1 (fast) to 9 (small), by default AECODEC_EFFORT, else 3. model: "default", or "small" for
-    smaller files that take three times as long to decode, or an id; by default AECODEC_MODEL, else
+    smaller files that take twice as long to decode, or an id; by default AECODEC_MODEL, else
     "default". metadata: which of ICC profile, EXIF and XMP to keep. threads: 0 for all cores.
     Raises AecError.
     """

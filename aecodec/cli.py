@@ -200,7 +200,7 @@ Examples:
     help="Time for smaller files, from fast to slow.  "
     "[default: AECODEC_EFFORT, else 3]")  # fmt: skip
 @click.option("-m", "--model", metavar="NAME",
-    help="small: smaller files that decode in three times the time; or a model's id.  "
+    help="small: smaller files that decode in twice the time; or a model's id.  "
     "[default: AECODEC_MODEL, else default]")  # fmt: skip
 @click.option("--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
     help="End the search of efforts 5 to 9 then, with the best it has found.")  # fmt: skip
