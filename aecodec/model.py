@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from aecodec.devices import device_name, open_networks
 from aecodec.entropy import TableSet
-from aecodec.prior import MAX_QUALITY, STEPS, Prior, PriorTables
+from aecodec.hyper import HyperTables, hyper_tables
+from aecodec.prior import STEPS, Prior, PriorTables
 from aecodec.quantise import shifts
 from aecodec.transforms import OnnxNetworks, default_threads
 from aecodec.weights import Weights, id_of, open_weights
@@ -27,8 +28,7 @@ class Model:
     networks: OnnxNetworks
     prior: PriorTables
     y_tables: TableSet
-    z_tables: TableSet
-    z_channels: int
+    hyper: HyperTables
     halo: int  # pixels, a multiple of 16, that the transforms see beyond a tile
     rates: npt.NDArray[np.int64] | None = None  # of hidden signs: see `aecodec.hiding`
 
@@ -40,13 +40,6 @@ class Model:
     def shifts(self) -> npt.NDArray[np.float32]:
         """Table of `aecodec.quantise`: where each scale level rounds up."""
         return shifts(self.y_tables.frequencies, self.y_tables.starts)
-
-    def z_index(self, shape: tuple[int, ...], quality: int) -> npt.NDArray[np.int64]:
-        """Table of every element of z (Z,h,w), flattened: one row of tables per bucket."""
-        buckets = len(self.z_tables.sizes) // self.z_channels
-        bucket = (quality * (buckets - 1) + MAX_QUALITY // 2) // MAX_QUALITY
-        channel = np.arange(self.z_channels) + bucket * self.z_channels
-        return np.repeat(channel, shape[1] * shape[2])
 
 
 _opening = threading.Lock()
@@ -86,8 +79,7 @@ def _open_model(model_id: str, threads: int, device: str) -> Model:
         networks,
         prior,
         TableSet(t["y_frequencies"], t["y_sizes"], skip_first=True),
-        TableSet(t["z_frequencies"], t["z_sizes"], skip_first=False),
-        z_channels=int(weights.manifest["config"]["Z"]),
+        hyper_tables(t, int(weights.manifest["config"]["Z"])),
         halo=_halo(weights.manifest["config"]),
         rates=t["hiding"].astype(np.int64) if "hiding" in t else None,
     )

@@ -247,11 +247,9 @@ def rounded_z(model: Model, z: Float, quality: int, worth: float) -> Int32:
 
     worth: bits that a squared error of one is taken to cost.
     """
-    channels = model.z_index((len(z), 1, 1), quality)
-    values = np.arange(-Z_LIMIT, Z_LIMIT + 1)
-    starts = model.z_tables.starts[channels]
-    counts = model.z_tables.frequencies[starts[:, None] + np.arange(len(values))]
-    bits = -np.log2(counts.astype(np.float64))[:, None, None]
-    distance = np.nan_to_num(z)[..., None].astype(np.float64) - values
-    cheapest: Int32 = (np.argmin(bits + worth * distance**2, -1) - Z_LIMIT).astype(np.int32)
+    z, values = np.nan_to_num(z), np.arange(-Z_LIMIT, Z_LIMIT + 1)
+    near = np.clip(np.rint(z), -Z_LIMIT, Z_LIMIT).astype(np.int32)
+    distance = z[..., None].astype(np.float64) - values
+    cost = model.hyper.costs(near, quality) + worth * distance**2
+    cheapest: Int32 = (np.argmin(cost, -1) - Z_LIMIT).astype(np.int32)
     return cheapest

@@ -73,7 +73,7 @@ class Coded:
 
     def bits(self, model: Model, quality: int) -> float:
         """Ideal code length."""
-        total = model.z_tables.bits(self.z.ravel(), model.z_index(self.z.shape, quality))
+        total = model.hyper.bits(self.z, quality)
         return total + sum(signs.bits(*step, model) for step in self.steps)
 
 
@@ -112,7 +112,7 @@ def code_tile(model: Model, plan: Plan, quality: int, grey: bool) -> Coded:
 def write_tile(model: Model, coded: Coded, quality: int) -> Tile:
     """The bytes of a tile."""
     coder, checksum = SymbolEncoder(), Checksum()
-    coder.put(coded.z.ravel(), model.z_index(coded.z.shape, quality), model.z_tables)
+    model.hyper.write(coder, coded.z, quality)
     checksum.add(coded.z.ravel())
     for symbols, _, groups in coded.steps:
         signs.write(coder, symbols, groups, model)
@@ -134,9 +134,8 @@ def decode_tile(model: Model, tile: Tile, size: tuple[int, int], quality: int, g
     """
     coder, checksum = SymbolDecoder(tile.payload), Checksum()
     prior = model.at(quality, grey)
-    shape = (model.z_channels, size[0] // ALIGN, size[1] // ALIGN)
-    z = coder.get(model.z_index(shape, quality), model.z_tables)
-    checksum.add(z)
+    z = model.hyper.read(coder, (size[0] // ALIGN, size[1] // ALIGN), quality)
+    checksum.add(z.ravel())
 
     def exchange(step: int, mean: npt.NDArray[np.int64], index: Index
                  ) -> npt.NDArray[np.int32]:  # fmt: skip
@@ -144,7 +143,7 @@ def decode_tile(model: Model, tile: Tile, size: tuple[int, int], quality: int, g
         checksum.add(symbols)
         return symbols
 
-    y_hat = prior.run(prior.opening(z.reshape(shape)), exchange)
+    y_hat = prior.run(prior.opening(z), exchange)
     if checksum.value != tile.checksum:
         raise SymbolError(
             "the decoded symbols do not match their checksum: this decoder is out of step "

@@ -202,7 +202,7 @@ def test_limit_of_symbols() -> None:
 def test_every_entry_of_the_frozen_tables_is_used_as_it_is() -> None:
     """The coder's intervals are the tables' integers, for all tables of the default model."""
     model, rng = open_model(threads=1), np.random.default_rng(0)
-    for tables in (model.y_tables, model.z_tables):
+    for tables in (model.y_tables, model.hyper.tables):
         assert np.all(tables.frequencies > 0)
         sums = np.add.reduceat(tables.frequencies.astype(np.int64), tables.starts[:-1])
         assert np.all(sums == 2**PRECISION)

@@ -218,6 +218,8 @@ def collect(model: Codec) -> dict[str, Array]:
     out["tables.luma"] = to_numpy(model.grey_mask, "uint8")
     for name, (flat, sizes) in (("y", y_tables(model.symbols)), ("z", z_tables(model))):
         out[f"tables.{name}_frequencies"], out[f"tables.{name}_sizes"] = flat, sizes
+    for name, array in model.hyper_counts.tables().items():  # instead of those by channel alone
+        out[f"tables.{name}"] = array
     out["tables.hiding"] = hiding_rates(model.symbols.silent, model.cfg.least_hiding)
     # What only training needs, so that the released file can be trained further.
     for name, value in model.z_prior.state_dict().items():

@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 from aecodec.training.config import Config
 from aecodec.training.filter import FilterBank
+from aecodec.training.hyper import HyperCounts
 from aecodec.training.lapped import lap, lapped_matrix
 from aecodec.training.layers import (
     GRID,
@@ -111,6 +112,7 @@ class Codec(nn.Module):
         self.q_h, self.q_z = QualityVectors(ones(k, cfg.H)), QualityVectors(ones(k, cfg.Z))
         self.q_prior = QualityVectors(torch.zeros(k, cfg.W))
         self.z_prior = Bottleneck(cfg.Z * k, filters=(3, 3), init_scale=6)
+        self.hyper_counts = HyperCounts(k, cfg.Z)
         self.symbols = SymbolModel(cfg.silent_levels)
         self.predictor = Predictor(cfg) if cfg.predictor_steps else None
 

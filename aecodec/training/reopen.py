@@ -39,7 +39,7 @@ IMPOSSIBLE = 2e-9  # share of symbols that no table can code, as `gaussian_bins`
 NOT_KEPT = (
     "q_a8", "q_a16", "q_s8", "q_s16", ".low", ".high", "z_prior._", "predictor.picture",
     "predictor.back",
-    "gaussian", "index_floor",
+    "gaussian", "index_floor", "hyper_counts",
 )  # fmt: skip
 
 
@@ -114,6 +114,17 @@ def correction(frequencies: Array, sizes: Array) -> Array:
     return np.asarray(np.log2(gaussian_bins().numpy()) - np.log2(share))
 
 
+def hyper_state(stored: dict[str, Array]) -> dict[str, Array]:
+    """What was counted of hyper-latents, if it was."""
+    if "tables.z_class" not in stored:
+        return {}
+    rows = len(stored["tables.z_sizes"])
+    return {
+        "hyper_counts.classes": stored["tables.z_class"],
+        "hyper_counts.frequencies": stored["tables.z_frequencies"].reshape(rows, -1),
+    }
+
+
 def state_of(stored: dict[str, Array], model: Codec) -> dict[str, Tensor]:
     """The state of `model` that a released file holds."""
     out = prior_state(stored, model.prior)
@@ -146,6 +157,7 @@ def state_of(stored: dict[str, Array], model: Codec) -> dict[str, Tensor]:
     out["s"], out["grey_mask"] = 1.0 / stored["s_inverse"], stored["tables.luma"]
     tables = stored["tables.y_frequencies"], stored["tables.y_sizes"]
     out["symbols.correction"] = correction(*tables)
+    out |= hyper_state(stored)
     return {name: torch.from_numpy(np.array(array, np.float32)) for name, array in out.items()}
 
 
