@@ -1,15 +1,20 @@
 """Tables of hyper-latents by what is around them (`aecodec.hyper`), counted on training tiles.
 
 Rates of training are those of the learned densities of each channel alone; files take less.
+`aecodec.training.join` counts them; `python -m aecodec.training.hyper RUN --config FILE` does
+nothing else, for a run folder of which all the rest stays.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from aecodec.axes import FROM, NONE, guessed_axes, matrix
@@ -18,7 +23,8 @@ from aecodec.entropy import PRECISION
 from aecodec.hyper import PARTS, Contexts, neighbours, passes
 from aecodec.model import open_model
 from aecodec.prior import Z_LIMIT
-from aecodec.training.data import Pixels
+from aecodec.training.config import load_config
+from aecodec.training.data import Pixels, open_tiles
 from aecodec.weights import id_of
 
 if TYPE_CHECKING:
@@ -31,6 +37,7 @@ VALUES = 2 * Z_LIMIT + 1
 # Where groups of means and of mean magnitudes begin: halves, from 2 on whole ones.
 MEANS = (0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5, 10.5, 11.5)
 SIZES = (0.01, 0.26, 0.6, 1.1, 2.1, 3.1, 4.5)
+TILES = 600  # that are counted
 WEIGHT = 4.0  # counts that a table takes over from the tables of all its neighbours
 
 
@@ -140,3 +147,22 @@ def _colours(pixels: Pixels, axes: Axes) -> Tensor:
     """A picture (1,3,H,W) of pixels (H,W,3) with its colours turned."""
     x = (pixels.astype(np.float64) - 128) @ matrix(axes).T + axes[3:] + 128
     return torch.from_numpy(x.astype(np.float32)).permute(2, 0, 1)[None]
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--config", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--encoder", default="", help="Released weights that turn colours as in files.")
+def main(run: Path, config: Path, encoder: str) -> None:
+    """Count hyper-latents of training tiles for the model of the folder RUN."""
+    from aecodec.training.model import Codec
+
+    cfg, path = load_config(config), run / "best.safetensors"
+    model = Codec(cfg.model).eval()
+    model.load_state_dict(load_file(path), strict=False)
+    count_hyper(model, open_tiles(Path(cfg.data), Path(cfg.cache)), [cfg.seed, 79], TILES, encoder)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
+
+
+if __name__ == "__main__":
+    main()

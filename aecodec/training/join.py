@@ -22,14 +22,13 @@ from torch import Tensor
 from aecodec.quantise import STRENGTH
 from aecodec.training.config import TrainConfig, load_config
 from aecodec.training.data import open_pictures, open_tiles
-from aecodec.training.hyper import count_hyper
+from aecodec.training.hyper import TILES, count_hyper
 from aecodec.training.model import Codec
 from aecodec.training.precision import half_pays
 from aecodec.training.stages import choose_points, fit_symbols, load_parts
 from aecodec.training.synthesis import PARTS
 from aecodec.training.train import FIT_BATCHES, validate
 
-HYPER_TILES = 1000
 FITS = 2  # the dead zone follows the counts, the counts the dead zone: twice is enough
 
 
@@ -73,7 +72,7 @@ def judge(model: Codec, cfg: TrainConfig, encoder: str = "") -> dict[str, Any]:
     encoder: released weights that say what to code in these crops, "" for the model itself.
     """
     tiles = open_tiles(Path(cfg.data), Path(cfg.cache))
-    count_hyper(model, tiles, [cfg.seed, 79], HYPER_TILES, encoder)
+    count_hyper(model, tiles, [cfg.seed, 79], TILES, encoder)
     with torch.autocast("cpu", torch.bfloat16, enabled=half_pays("cpu")):
         if not model.prior.source.scale:  # trained in floating point to the end
             choose_points(model, tiles, cfg)
