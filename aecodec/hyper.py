@@ -4,18 +4,19 @@ A model with contexts codes them from coarse to fine, so that most are seen amon
 are known. Their mean and their size say which table: half of what hyper-latents say is what those
 beside them say. In other models a table follows from channel and quality alone.
 
-    stride 4    stride 2    stride 1      o: known before; x: first, with o at its corners;
-    o . . . o   o . + . o   o + o + o     +: then, with o or x on its four sides
-    . . . . .   . . . . .   + x + x +
-    . . x . .   + . o . +   o + o + o
-    . . . . .   . . . . .   + x + x +
-    o . . . o   o . + . o   o + o + o
+    o . + . o   o - o - o     o: coded first, one in sixteen, with nothing around
+    . . . . .   - x - x -     x: then, with o at its corners
+    + . x . +   o - o - o     +: then, with o and x at its sides
+    . . . . .   - x - x -     x and - on the right: the same at half the distance, where all
+    o . + . o   o - o - o        that came before is o
 
-All arrays are of integers, z is (Z,h,w).
+All arrays are of integers. z is (Z,h,w); among its neighbours it is (h,w,Z), the order in which
+contexts code it.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ Int64 = npt.NDArray[np.int64]
 Float = npt.NDArray[np.float64]
 
 PARTS = 12  # of these make one in a mean: it divides by 1, 2, 3 and 4 neighbours
+COARSEST = 4  # rows and columns between those that come first
 CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 SIDES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
@@ -45,17 +47,15 @@ class Lattice(NamedTuple):
     offsets: tuple[tuple[int, int], ...]
 
     @property
-    def spans(self) -> tuple[slice, slice, slice]:
-        """Where it is in z."""
-        return slice(None), slice(self.row, None, self.step), slice(self.column, None, self.step)
+    def spans(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return slice(self.row, None, self.step), slice(self.column, None, self.step)
 
 
-def passes(h: int, w: int) -> Iterator[tuple[Lattice, ...]]:
-    """From coarse to fine: what is coded at once, each position of (h,w) in one lattice."""
-    stride = 1
-    while stride < max(h, w):
-        stride *= 2
-    yield (Lattice(0, 0, stride, ()),)
+def passes() -> Iterator[tuple[Lattice, ...]]:
+    """From coarse to fine: what is coded at once, each position in one lattice."""
+    yield (Lattice(0, 0, COARSEST, ()),)
+    stride = COARSEST
     while stride > 1:
         half = stride // 2
         corners, sides = (
@@ -69,7 +69,7 @@ def passes(h: int, w: int) -> Iterator[tuple[Lattice, ...]]:
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Of the elements of a lattice: count (rows,columns), sum and sum of magnitudes (Z,...)."""
+    """Of a lattice's elements: count (rows,columns,1), sum and sum of magnitudes (...,Z)."""
 
     count: Int32
     total: Int32
@@ -77,35 +77,35 @@ class Neighbours:
 
 
 def neighbours(z: Int32, lattice: Lattice) -> Neighbours:
-    """What z says around a lattice's elements; those outside do not count."""
+    """What z (h,w,Z) says around a lattice's elements; those outside do not count."""
     rows, columns = (
         range(first, length, lattice.step)
-        for first, length in zip((lattice.row, lattice.column), z.shape[1:], strict=True)
+        for first, length in zip((lattice.row, lattice.column), z.shape, strict=False)
     )
     shape = len(rows), len(columns)
-    found = Neighbours(
-        np.zeros(shape, np.int32),
-        np.zeros((len(z), *shape), np.int32),
-        np.zeros((len(z), *shape), np.int32),
+    count, (total, size) = (
+        np.zeros((*shape, 1), np.int32),
+        np.zeros((2, *shape, z.shape[2]), np.int32),
     )
     for down, right in lattice.offsets:
         (to_rows, from_rows), (to_columns, from_columns) = (
-            _inside(rows, down, z.shape[1]), _inside(columns, right, z.shape[2])
+            _inside(rows, down, z.shape[0]), _inside(columns, right, z.shape[1])
         )  # fmt: skip
-        there = z[:, from_rows, from_columns]
-        found.count[to_rows, to_columns] += 1
-        found.total[:, to_rows, to_columns] += there
-        found.size[:, to_rows, to_columns] += np.abs(there)
-    return found
+        there = z[from_rows, from_columns]
+        count[to_rows, to_columns] += 1
+        total[to_rows, to_columns] += there
+        size[to_rows, to_columns] += np.abs(there)
+    return Neighbours(count, total, size)
 
 
 def _inside(places: range, move: int, length: int) -> tuple[slice, slice]:
     """Which of some places are within a length when they are moved, and where they then are."""
-    inside = [number for number, place in enumerate(places) if 0 <= place + move < length]
-    if not inside:
-        return slice(0, 0), slice(0, 0)
-    first, last = places[inside[0]] + move, places[inside[-1]] + move
-    return slice(inside[0], inside[-1] + 1), slice(first, last + 1, places.step)
+    first = max(0, -((places.start + move) // places.step))
+    count = len(places[first:])
+    if count and places[-1] + move >= length:
+        count -= 1  # no place moves by more than a step
+    start = places.start + first * places.step + move
+    return slice(first, first + count), slice(start, start + count * places.step, places.step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,13 +128,20 @@ class Contexts:
         return 1 + (int(self.by_mean.max()) + 1) * (int(self.by_size.max()) + 1)
 
     def of(self, around: Neighbours, bucket: int) -> Int64:
-        """Table of each element (Z,rows,columns)."""
-        share = PARTS // np.maximum(around.count, 1)
-        row = self.by_mean[np.abs(around.total) * share]
-        context = 1 + row * (int(self.by_size.max()) + 1) + self.by_size[around.size * share]
-        first = self.classes[bucket][:, None, None] * self.per_class
-        tables: Int64 = first + np.where(around.count > 0, context, 0)
+        """Table of each element (rows,columns,Z)."""
+        first: Int64 = self.classes[bucket] * self.per_class
+        if not around.count.all():  # only what comes first has no neighbours, and none of it has
+            return np.broadcast_to(first, around.total.shape)
+        share = PARTS // around.count
+        tables: Int64 = self._row.take(np.abs(around.total) * share)
+        tables += self.by_size.take(around.size * share)
+        tables += first
         return tables
+
+    @functools.cached_property
+    def _row(self) -> Int64:
+        """Where in a class the tables of each magnitude of a mean begin."""
+        return 1 + self.by_mean * (int(self.by_size.max()) + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,8 +174,8 @@ class HyperTables:
         if self.contexts is None:
             flat = coder.get(self._by_channel(shape, quality).ravel(), self.tables)
             return flat.reshape(-1, *shape)
-        z, bucket = np.zeros((self.channels, *shape), np.int32), self.bucket(quality)
-        for lattices in passes(*shape):
+        z, bucket = np.zeros((*shape, self.channels), np.int32), self.bucket(quality)
+        for lattices in passes():
             around = [neighbours(z, lattice) for lattice in lattices]
             index = np.concatenate([self.contexts.of(each, bucket).ravel() for each in around])
             values, start = coder.get(index, self.tables), 0
@@ -177,16 +184,17 @@ class HyperTables:
                 part = values[start : start + total.size].reshape(total.shape)
                 z[lattice.spans] = np.where(total < 0, -part, part)
                 start += total.size
-        return z
+        return np.ascontiguousarray(z.transpose(2, 0, 1))
 
     def costs(self, z: Int32, quality: int) -> Float:
         """Bits (Z,h,w,values) that values -Z_LIMIT..Z_LIMIT cost where the others are as in z."""
         index, flip = self._by_channel(z.shape[1:], quality), np.zeros(z.shape, bool)
         if self.contexts is not None:
-            for lattice in itertools.chain(*passes(*z.shape[1:])):
-                around = neighbours(z, lattice)
-                index[lattice.spans] = self.contexts.of(around, self.bucket(quality))
-                flip[lattice.spans] = around.total < 0
+            cells = z.transpose(1, 2, 0)
+            for lattice in itertools.chain(*passes()):
+                around, at = neighbours(cells, lattice), (slice(None), *lattice.spans)
+                index[at] = self.contexts.of(around, self.bucket(quality)).transpose(2, 0, 1)
+                flip[at] = around.total.transpose(2, 0, 1) < 0
         values = 2 * Z_LIMIT + 1
         frequencies = self.tables.frequencies.reshape(-1, values)
         bits: Float = -np.log2(frequencies / 2.0**PRECISION)
@@ -199,7 +207,8 @@ class HyperTables:
         if self.contexts is None:
             yield z.ravel(), self._by_channel(z.shape[1:], quality).ravel()
             return
-        for lattices in passes(*z.shape[1:]):
+        z = np.ascontiguousarray(z.transpose(1, 2, 0))
+        for lattices in passes():
             parts = []
             for lattice in lattices:
                 around, values = neighbours(z, lattice), z[lattice.spans]

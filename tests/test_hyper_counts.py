@@ -28,12 +28,12 @@ LINEAR = Config(
 
 
 def smooth(seed: int, count: int) -> npt.NDArray[np.int32]:
-    """Hyper-latents (N,Z,6,7) that look like what is beside them, some channels larger."""
+    """Hyper-latents (N,6,7,Z) that look like what is beside them, some channels larger."""
     rng = np.random.default_rng(seed)
-    z = rng.normal(0, 1, (count, CHANNELS, 9, 10))
+    z = rng.normal(0, 1, (count, 9, 10, CHANNELS))
     for _ in range(3):
-        z = z[..., 1:, 1:] + z[..., :-1, 1:] + z[..., 1:, :-1] + z[..., :-1, :-1]
-    return np.rint(z / 16 * np.linspace(0.3, 3, CHANNELS)[:, None, None]).astype(np.int32)
+        z = z[:, 1:, 1:] + z[:, :-1, 1:] + z[:, 1:, :-1] + z[:, :-1, :-1]
+    return np.rint(z / 16 * np.linspace(0.3, 3, CHANNELS)).astype(np.int32)
 
 
 def by_channel(latents: list[npt.NDArray[np.int32]]) -> HyperTables:
@@ -41,7 +41,7 @@ def by_channel(latents: list[npt.NDArray[np.int32]]) -> HyperTables:
     rows = []
     for z in latents:
         for channel in range(CHANNELS):
-            counts = np.bincount(z[:, channel].ravel() + Z_LIMIT, minlength=VALUES) + 1e-3
+            counts = np.bincount(z[..., channel].ravel() + Z_LIMIT, minlength=VALUES) + 1e-3
             row = np.floor(counts / counts.sum() * ((1 << PRECISION) - VALUES)).astype(np.int64) + 1
             row[Z_LIMIT] += (1 << PRECISION) - row.sum()
             rows.append(row)
@@ -56,7 +56,9 @@ def test_neighbours_save_bits() -> None:
     assert (found.tables.frequencies.reshape(-1, VALUES).sum(1) == 1 << PRECISION).all()
     for bucket, quality in enumerate((0, 5000, 10000)):
         others = smooth(100 + bucket, 50)
-        bits = [sum(each.bits(z, quality) for z in others) for each in (found, plain)]
+        bits = [
+            sum(each.bits(z.transpose(2, 0, 1), quality) for z in others) for each in (found, plain)
+        ]
         assert bits[0] < 0.9 * bits[1]
 
 

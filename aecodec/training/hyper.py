@@ -7,6 +7,7 @@ nothing else, for a run folder of which all the rest stays.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +80,8 @@ class HyperCounts(nn.Module):
 
     @torch.no_grad()
     def fit(self, latents: list[Array]) -> None:
-        """Count hyper-latents (N,Z,h,w), an array for each bucket of quality."""
-        share = np.stack([(z != 0).mean((0, 2, 3)) for z in latents])
+        """Count hyper-latents (N,h,w,Z), an array for each bucket of quality."""
+        share = np.stack([(z != 0).mean((0, 1, 2)) for z in latents])
         rarity = np.log(share + RAREST)
         edges = np.linspace(rarity.min(), rarity.max(), CLASSES + 1)[1:-1]
         self.classes.copy_(torch.from_numpy(np.searchsorted(edges, rarity)))
@@ -88,7 +89,7 @@ class HyperCounts(nn.Module):
         counts = np.zeros((CLASSES * contexts.per_class, VALUES))
         for bucket, pictures in enumerate(latents):
             for z in pictures:
-                for lattice in (lattice for part in passes(*z.shape[1:]) for lattice in part):
+                for lattice in itertools.chain(*passes()):
                     around = neighbours(z, lattice)
                     values = np.where(around.total < 0, -z[lattice.spans], z[lattice.spans])
                     at = contexts.of(around, bucket) * VALUES + values + Z_LIMIT
@@ -139,7 +140,7 @@ def count_hyper(
             if turned not in latents or model.g_a is not None:  # a linear analysis is one for all
                 latents[turned] = model.analysis(kinds[turned], quality)
             z = model.hyper(latents[turned], quality)[0][0].round().clamp(-Z_LIMIT, Z_LIMIT)
-            found[bucket].append(z.cpu().numpy().astype(np.int32))
+            found[bucket].append(z.permute(1, 2, 0).cpu().numpy().astype(np.int32))
     model.hyper_counts.fit([np.stack(each) for each in found])
 
 
