@@ -8,6 +8,7 @@ nothing else, for a run folder of which all the rest stays.
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from aecodec.entropy import PRECISION
 from aecodec.hyper import PARTS, Contexts, neighbours, passes
 from aecodec.model import open_model
 from aecodec.prior import Z_LIMIT
-from aecodec.training.config import load_config
+from aecodec.training.config import Config, load_config
 from aecodec.training.data import Pixels, open_tiles
 from aecodec.weights import id_of
 
@@ -159,7 +160,8 @@ def main(run: Path, config: Path, encoder: str) -> None:
     from aecodec.training.model import Codec
 
     cfg, path = load_config(config), run / "best.safetensors"
-    model = Codec(cfg.model).eval()
+    meta = json.loads((run / "best.json").read_text())
+    model = Codec(Config(**meta["config"]["model"])).eval()
     model.load_state_dict(load_file(path), strict=False)
     count_hyper(model, open_tiles(Path(cfg.data), Path(cfg.cache)), [cfg.seed, 79], TILES, encoder)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
