@@ -18,7 +18,9 @@ import numpy.typing as npt
 import pytest
 from exactness import CASES, folder_and_vectors
 
-from aecodec.tile import decode_tile, encode_tile
+from aecodec.model import open_model
+from aecodec.quantise import STRENGTH
+from aecodec.tile import Plan, code_tile, decode_tile, encode_tile, hyper_latents
 from aecodec.transforms import OnnxNetworks
 from aecodec.weights import DEFAULT, VARIABLE, names
 
@@ -148,12 +150,26 @@ def test_pixels_differ_by_one_level_at_most(torch: Any) -> None:
     y_hat = exactness.tiles()[0][2]
     reference = exactness.oracle().synthesis(y_hat, quality).astype(int)
     assert reference.shape == (height, width, 3)
-    others = [
-        OnnxNetworks(*folder_and_vectors(), n, optimise=o) for n, o in ((2, True), (1, False))
-    ]
-    for networks in (*others, torch_networks()):
+    for networks in (OnnxNetworks(*folder_and_vectors(), 2), torch_networks()):
         difference = np.abs(networks.synthesis(y_hat, quality) - reference)
         assert difference.max() <= 1
+
+
+@pytest.mark.parametrize("quality", [0, 1000])
+def test_graphs_as_they_are_differ_by_two_levels_in_one_sample_of_100_000(quality: int) -> None:
+    """Not optimised, they add floats in another order; of some million samples one or two show it.
+
+    So a tile says nothing of it: 1.2 million samples of the filter with the coarsest steps.
+    """
+    model, pixels = open_model(), exactness.picture(512, 768)
+    u = model.networks.analysis(pixels, quality)
+    opening = model.at(quality, grey=False).opening(hyper_latents(model, u, quality))
+    y_hat = code_tile(model, Plan(u, opening, STRENGTH), quality, grey=False).y_hat
+    plain = OnnxNetworks(*folder_and_vectors(), 1, optimise=False).synthesis(y_hat, quality)
+    difference = np.abs(plain - model.networks.synthesis(y_hat, quality).astype(int))
+    counts = np.bincount(difference.ravel(), minlength=3)
+    assert counts[2:].sum() <= counts.sum() // 100_000
+    assert not counts[3:].any()
 
 
 def test_pixels_differ_by_one_level_but_for_one_in_100_000(torch: Any) -> None:
