@@ -138,6 +138,17 @@ class Contexts:
         tables += first
         return tables
 
+    def batches(self, z: Int32, bucket: int) -> Iterator[tuple[Int32, Int64]]:
+        """Symbols of z (h,w,Z) and their tables, in the order in which they are coded."""
+        for lattices in passes():
+            parts = []
+            for lattice in lattices:
+                around, values = neighbours(z, lattice), z[lattice.spans]
+                index = self.of(around, bucket)
+                parts.append((np.where(around.total < 0, -values, values).ravel(), index.ravel()))
+            symbols, tables = (np.concatenate(part) for part in zip(*parts, strict=True))
+            yield symbols, tables
+
     @functools.cached_property
     def _row(self) -> Int64:
         """Where in a class the tables of each magnitude of a mean begin."""
@@ -207,15 +218,8 @@ class HyperTables:
         if self.contexts is None:
             yield z.ravel(), self._by_channel(z.shape[1:], quality).ravel()
             return
-        z = np.ascontiguousarray(z.transpose(1, 2, 0))
-        for lattices in passes():
-            parts = []
-            for lattice in lattices:
-                around, values = neighbours(z, lattice), z[lattice.spans]
-                index = self.contexts.of(around, self.bucket(quality))
-                parts.append((np.where(around.total < 0, -values, values).ravel(), index.ravel()))
-            symbols, tables = (np.concatenate(part) for part in zip(*parts, strict=True))
-            yield symbols, tables
+        cells = np.ascontiguousarray(z.transpose(1, 2, 0))
+        yield from self.contexts.batches(cells, self.bucket(quality))
 
     def _by_channel(self, shape: tuple[int, ...], quality: int) -> Int64:
         """Table of every element (Z,h,w) by its channel; with contexts, that without neighbours."""

@@ -21,7 +21,6 @@ from safetensors.numpy import save
 from safetensors.torch import load_file
 from torch import nn
 
-from aecodec.entropy import PRECISION
 from aecodec.hiding import RATE_UNITS
 from aecodec.prior import GAIN_SHIFT, INVERSE_SHIFT, Z_LIMIT
 from aecodec.training import graphs
@@ -39,7 +38,13 @@ from aecodec.training.layers import (
 from aecodec.training.model import Codec
 from aecodec.training.networks import MEAN_GRID, SCALE_GRID, Prior
 from aecodec.training.predictor_tensors import offset_rows, predictor_tensors, training_tensors
-from aecodec.training.released import by_position, eight_tensors, exact_tensors, to_numpy
+from aecodec.training.released import (
+    by_position,
+    eight_tensors,
+    exact_tensors,
+    frequencies,
+    to_numpy,
+)
 from aecodec.training.symbols import (
     BINS,
     MEAN_UNITS,
@@ -55,16 +60,6 @@ QUALITY_ROWS = 51  # rows of the integer quality tables: every 2.00
 FLOAT_VECTORS = ("q_a8", "q_a16", "q_s16", "q_s8", "q_h", "q_z", "log_inverse")
 LICENCE = "Apache-2.0"
 HIDING = 0.38, 1.02, 3.2  # signs per element at most; half of it at this sigma; how suddenly
-
-
-def frequencies(pmf: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
-    """Integers of at least 1 that sum to 2^24, close to pmf (any positive sum)."""
-    total = 1 << PRECISION
-    counts = np.floor(pmf / pmf.sum() * (total - len(pmf))).astype(np.int64) + 1
-    counts[np.argmax(counts)] += total - counts.sum()
-    if counts.min() < 1 or counts.sum() != total:
-        raise ValueError("frequency table does not sum to 2^24")
-    return counts.astype(np.uint32)
 
 
 def y_tables(symbols: SymbolModel) -> tuple[Array, Array]:
@@ -107,17 +102,17 @@ def hiding_rates(silent: int, least: float) -> Array:
     return np.round(rates * RATE_UNITS).astype(np.int16)
 
 
-def z_tables(model: Codec) -> tuple[Array, Array]:
+def z_tables(model: Codec) -> dict[str, Array]:
     """Closed tables over -15..15 of every (quality bucket, hyper-latent channel)."""
     channels = model.cfg.Z * model.cfg.anchors
     values = torch.arange(-Z_LIMIT, Z_LIMIT + 1, dtype=torch.float32)
     with torch.no_grad():
         _, lik = model.z_prior(values.expand(1, channels, -1), training=False)
     pmf = lik.reshape(channels, -1).double().numpy()
-    return (
-        np.concatenate([frequencies(row + 2.0**-20) for row in pmf]),
-        np.full(channels, 2 * Z_LIMIT + 1, np.int32),
-    )
+    return {
+        "z_frequencies": np.concatenate([frequencies(row + 2.0**-20) for row in pmf]),
+        "z_sizes": np.full(channels, 2 * Z_LIMIT + 1, np.int32),
+    }
 
 
 def quality_tables(model: Codec) -> dict[str, Array]:
@@ -216,9 +211,8 @@ def collect(model: Codec) -> dict[str, Array]:
     for name, array in quality_tables(model).items():
         out[f"tables.{name}"] = array
     out["tables.luma"] = to_numpy(model.grey_mask, "uint8")
-    for name, (flat, sizes) in (("y", y_tables(model.symbols)), ("z", z_tables(model))):
-        out[f"tables.{name}_frequencies"], out[f"tables.{name}_sizes"] = flat, sizes
-    for name, array in model.hyper_counts.tables().items():  # instead of those by channel alone
+    out["tables.y_frequencies"], out["tables.y_sizes"] = y_tables(model.symbols)
+    for name, array in (model.hyper_counts.tables() or z_tables(model)).items():
         out[f"tables.{name}"] = array
     out["tables.hiding"] = hiding_rates(model.symbols.silent, model.cfg.least_hiding)
     # What only training needs, so that the released file can be trained further.

@@ -7,7 +7,6 @@ nothing else, for a run folder of which all the rest stays.
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +20,12 @@ from torch import Tensor, nn
 
 from aecodec.axes import FROM, NONE, guessed_axes, matrix
 from aecodec.container import Axes
-from aecodec.entropy import PRECISION
-from aecodec.hyper import PARTS, Contexts, neighbours, passes
+from aecodec.hyper import PARTS, Contexts
 from aecodec.model import open_model
 from aecodec.prior import Z_LIMIT
 from aecodec.training.config import Config, load_config
 from aecodec.training.data import Pixels, open_tiles
+from aecodec.training.released import frequencies
 from aecodec.weights import id_of
 
 if TYPE_CHECKING:
@@ -90,16 +89,14 @@ class HyperCounts(nn.Module):
         counts = np.zeros((CLASSES * contexts.per_class, VALUES))
         for bucket, pictures in enumerate(latents):
             for z in pictures:
-                for lattice in itertools.chain(*passes()):
-                    around = neighbours(z, lattice)
-                    values = np.where(around.total < 0, -z[lattice.spans], z[lattice.spans])
-                    at = contexts.of(around, bucket) * VALUES + values + Z_LIMIT
-                    counts += np.bincount(at.ravel(), minlength=counts.size).reshape(counts.shape)
-        self.frequencies.copy_(torch.from_numpy(_frequencies(counts, contexts)))
+                for symbols, tables in contexts.batches(z, bucket):
+                    at = tables * VALUES + symbols + Z_LIMIT
+                    counts += np.bincount(at, minlength=counts.size).reshape(counts.shape)
+        self.frequencies.copy_(torch.from_numpy(_tables(counts, contexts).astype(np.float32)))
 
 
-def _frequencies(counts: Array, contexts: Contexts) -> Array:
-    """Frequencies that sum to 2^PRECISION: where little was counted, those of groups around it."""
+def _tables(counts: Array, contexts: Contexts) -> Array:
+    """A table for each context: where little was counted, those of groups around it."""
     sizes = int(contexts.by_size.max()) + 1
     by_class = counts.reshape(CLASSES, contexts.per_class, VALUES)
     alone, among = by_class[:, 0], by_class[:, 1:].reshape(CLASSES, -1, sizes, VALUES)
@@ -107,10 +104,7 @@ def _frequencies(counts: Array, contexts: Contexts) -> Array:
     by_mean = _shares(among.sum(2), anywhere[:, None])
     among = _shares(among, by_mean[:, :, None]).reshape(CLASSES, -1, VALUES)
     shares = np.concatenate([_shares(alone, anywhere)[:, None], among], 1).reshape(-1, VALUES)
-    total = 1 << PRECISION
-    out = np.floor(shares * (total - VALUES)).astype(np.int64) + 1
-    out[np.arange(len(out)), out.argmax(1)] += total - out.sum(1)
-    return out
+    return np.stack([frequencies(row) for row in shares])
 
 
 def _shares(counts: Array, before: Array, weight: float = WEIGHT) -> Array:

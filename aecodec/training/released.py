@@ -1,4 +1,4 @@
-"""Single layers as the released file holds them, and the order of its channels."""
+"""Single layers and tables as the released file holds them, and the order of its channels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from aecodec.entropy import PRECISION
 from aecodec.training.eight import Point, check_exact
 from aecodec.training.layers import (
     EXACT_SUM,
@@ -25,6 +26,16 @@ Array = npt.NDArray[Any]
 def to_numpy(tensor: Tensor, dtype: str = "float32") -> Array:
     """A tensor as an array of a type."""
     return tensor.detach().cpu().double().numpy().astype(dtype)
+
+
+def frequencies(pmf: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
+    """Integers of at least 1 that sum to 2^24, close to pmf (any positive sum)."""
+    total = 1 << PRECISION
+    counts = np.floor(pmf / pmf.sum() * (total - len(pmf))).astype(np.int64) + 1
+    counts[np.argmax(counts)] += total - counts.sum()
+    if counts.min() < 1 or counts.sum() != total:
+        raise ValueError("frequency table does not sum to 2^24")
+    return counts.astype(np.uint32)
 
 
 def exact_tensors(conv: Convolution, grid: int, limit: float = LIMIT) -> dict[str, Array]:
