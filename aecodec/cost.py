@@ -54,10 +54,14 @@ class Cost:
 
     @functools.cached_property
     def per_step(self) -> Float:
-        """(M,): bits that one squared quantisation step of each channel is worth."""
+        """(M,): bits that one squared quantisation step of each channel is worth.
+
+        Channels in which errors show more than their squared error says count for more.
+        """
         columns = self.model.weights.tensor("linear_s").astype(np.float64) * 64
         step = self.model.networks.inverse_gain(self.quality)[:, 0, 0]
-        bits: Float = (self.weight * np.square(columns).sum(0) * step**2).astype(np.float32)
+        squared = np.square(columns).sum(0) * step**2 * self.model.worth
+        bits: Float = (self.weight * squared).astype(np.float32)
         return bits
 
     @functools.cached_property

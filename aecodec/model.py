@@ -41,6 +41,12 @@ class Model:
         """Table of `aecodec.quantise`: where each scale level rounds up."""
         return shifts(self.y_tables.frequencies, self.y_tables.starts)
 
+    @functools.cached_property
+    def worth(self) -> npt.NDArray[np.float32]:
+        """(M,): what an error in each channel counts for an encoder, beside its squared error."""
+        found = self.weights.tensors("encoder").get("worth")
+        return np.ones(len(self.prior.luma), np.float32) if found is None else found
+
 
 _opening = threading.Lock()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import math
@@ -119,6 +120,32 @@ def test_tables_name_method_span_and_anchor() -> None:
     document = summary.to_markdown(found)
     for part in ("BD-PSNR", "Picture by picture", "**median**", "Means per setting"):
         assert part in document
+
+
+def seen(rows: list[Record]) -> list[Record]:
+    """The same with SSIMULACRA 2, in which WebP needs as many bytes as JPEG."""
+    sizes = {(row.picture, row.quality): row.bytes for row in rows if row.codec == "jpeg"}
+    return [
+        dataclasses.replace(
+            row, ssimulacra2=20 * math.log2(row.bytes / sizes[row.picture, 20.0]) + 25.0
+        )
+        for row in rows
+    ]
+
+
+def test_tables_show_what_people_see_where_it_was_measured() -> None:
+    plain, both = (summary.build(rows) for rows in (records(), seen(records())))
+    assert "SSIMULACRA" not in summary.readme_block(plain)
+    block = summary.readme_block(both)
+    row = next(line for line in block.splitlines() if line.startswith("| WebP |"))
+    assert "\u221220.0" in row.split("|")[2]
+    rate, span = re.search(r"([+\u2212]\d+\.\d)\u202f% \((\d+\.\d)", row.split("|")[-2]).groups()
+    assert float(rate.replace("\u2212", "-")) == pytest.approx(0.0, abs=0.3)
+    assert float(span) == summary.VISIBLE_SPAN[0]
+    assert "| JPEG | anchor | anchor |" in block
+    anchor = both.anchors[0]
+    assert summary.bd_table(both, anchor)[0][-1] == "BD-rate in SSIMULACRA 2"
+    assert summary.bd_table(plain, plain.anchors[0])[1][0][-1] == "n/a"
 
 
 def test_unknown_anchor_is_named() -> None:

@@ -91,6 +91,7 @@ def released(run: tuple[TrainConfig, PartRun], tmp_path: Path) -> tuple[Codec, P
     seen = points(state.model.prior)
     for point in seen:
         point.scale.fill_(1 / 16)
+    state.model.worth.copy_(torch.linspace(0.5, 2, len(state.model.worth)))
     return state.model, export.export(state.model, tmp_path / "w", {"training": {}})
 
 
@@ -166,6 +167,7 @@ def test_reopened_it_is_released_again(released: tuple[Codec, Path], tmp_path: P
     again, _ = reopen.reopen(folder)
     twice = export.export(again, tmp_path / "w2", {"training": {}})
     one, two = (load_file(f / "model.safetensors") for f in (folder, twice))
+    assert torch.equal(again.worth, released[0].worth)
     for name in (name for name in one if name.startswith("predictor.")):
         if name.endswith(("back.weight", "picture.weight")):  # from the codec's, in 16 bits
             assert (one[name] - two[name]).abs().max() <= 2

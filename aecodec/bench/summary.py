@@ -16,6 +16,9 @@ from aecodec.bench.records import Record, Timing
 COMMON_SPAN = (28.0, 36.0)
 """dB; the range nearly every published curve covers, for figures that compare with one another."""
 
+VISIBLE_SPAN = (30.0, 90.0)
+"""SSIMULACRA 2; from low quality to visually lossless, which is what its scale is made for."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -115,12 +118,11 @@ def bd_table(summary: Summary, anchor: Curve) -> Table:
         "BD-PSNR",
         "overlap",
         "BD-rate in MS-SSIM",
+        "BD-rate in SSIMULACRA 2",
     ]
     rows = []
     for curve, whole, common in bd_rows(summary, anchor):
-        similarity = None
-        if curve.ms_ssim and anchor.ms_ssim:
-            similarity = delta(anchor, curve, summary.method, metric="ms_ssim")
+        similarity = delta(anchor, curve, summary.method, metric="ms_ssim")
         quality = signed(whole.quality, "dB", 2) if whole and whole.quality is not None else "n/a"
         rows.append(
             [
@@ -130,14 +132,23 @@ def bd_table(summary: Summary, anchor: Curve) -> Table:
                 quality,
                 f"{whole.overlap:.0%}" if whole else "n/a",
                 rate_cell(similarity, with_span=False),
+                rate_cell(visible(summary, anchor, curve)),
             ]
         )
     return header, rows
 
 
+def visible(summary: Summary, anchor: Curve, curve: Curve) -> Delta | None:
+    """Difference at equal SSIMULACRA 2; None where it was not measured."""
+    return delta(anchor, curve, summary.method, "ssimulacra2", VISIBLE_SPAN)
+
+
 def overview_table(summary: Summary) -> Table:
-    """One row per codec, one column per anchor, best first."""
+    """One row per codec, one column per anchor, best first; SSIMULACRA 2 where it was measured."""
     header = ["codec", *(f"BD-rate against {anchor.title}" for anchor in summary.anchors)]
+    seen = next((anchor for anchor in summary.anchors if anchor.ssimulacra2), None)
+    if seen is not None:
+        header.append(f"in SSIMULACRA 2, against {seen.title}")
     by_anchor = [
         {curve.name: whole for curve, whole, _ in bd_rows(summary, anchor)}
         for anchor in summary.anchors
@@ -154,6 +165,9 @@ def overview_table(summary: Summary) -> Table:
             cells.append(
                 "anchor" if curve.name == anchor.name else rate_cell(found.get(curve.name))
             )
+        if seen is not None:
+            found_there = "anchor" if curve is seen else rate_cell(visible(summary, seen, curve))
+            cells.append(found_there)
         name = f"**{curve.title}**" if curve.name == "aec" else curve.title
         rows.append([name, *cells])
     return header, rows
@@ -173,6 +187,12 @@ def method_note(summary: Summary) -> str:
         f"fewer bits at equal PSNR. Method: {summary.method} over log-rate (library bjontegaard), "
         "averaged over the PSNR span in brackets (dB)."
     ]
+    if any(anchor.ssimulacra2 for anchor in summary.anchors):
+        low, high = VISIBLE_SPAN
+        lines.append(
+            "SSIMULACRA 2 is nearer to what people see than PSNR; the last column is at equal "
+            f"values of it, from {low:g} (low) to {high:g} (visually lossless) where both reach."
+        )
     deltas = [found for a in summary.anchors for _, found, _ in bd_rows(summary, a)]
     if any(found and found.doubtful for found in deltas):
         lines.append(

@@ -222,6 +222,7 @@ def collect(model: Codec) -> dict[str, Array]:
     if model.predictor is not None:
         for name, value in training_tensors(model.predictor).items():
             out[f"train.predictor.{name}"] = to_numpy(value)
+    out["encoder.worth"] = to_numpy(model.worth)
     out["train.log_gain"] = to_numpy(model.log_gain.anchors)
     out["train.q_prior"] = to_numpy(model.q_prior.anchors)
     return {name: np.ascontiguousarray(array) for name, array in sorted(out.items())}

@@ -78,6 +78,7 @@ class Codec(nn.Module):
     overlap: Tensor
     s: Tensor
     grey_mask: Tensor
+    worth: Tensor
 
     def __init__(self, cfg: Config) -> None:
         super().__init__()
@@ -96,6 +97,8 @@ class Codec(nn.Module):
         self.register_buffer("overlap", lapped_matrix(), persistent=False)
         self.register_buffer("s", torch.ones(cfg.M))
         self.register_buffer("grey_mask", torch.ones(cfg.M))  # 0: chroma channel
+        # What encoders take an error in each channel to count, beside its squared error.
+        self.register_buffer("worth", torch.ones(cfg.M))
         self.g_a = Analysis(cfg) if cfg.has_g_a else None
         self.g_s = Synthesis(cfg) if cfg.has_g_s else None
         self.filter = FilterBank(cfg)

@@ -39,7 +39,7 @@ IMPOSSIBLE = 2e-9  # share of symbols that no table can code, as `gaussian_bins`
 NOT_KEPT = (
     "q_a8", "q_a16", "q_s8", "q_s16", ".low", ".high", "z_prior._", "predictor.picture",
     "predictor.back",
-    "gaussian", "index_floor", "hyper_counts",
+    "gaussian", "index_floor", "hyper_counts", "worth",
 )  # fmt: skip
 
 
@@ -155,6 +155,8 @@ def state_of(stored: dict[str, Array], model: Codec) -> dict[str, Tensor]:
     out["linear_a"], out["linear_s"] = stored["linear_a"], stored["linear_s"] * 64.0
     out["linear_bias"] = stored["linear_offset"][::256] * 64.0
     out["s"], out["grey_mask"] = 1.0 / stored["s_inverse"], stored["tables.luma"]
+    if "encoder.worth" in stored:
+        out["worth"] = stored["encoder.worth"]
     tables = stored["tables.y_frequencies"], stored["tables.y_sizes"]
     out["symbols.correction"] = correction(*tables)
     out |= hyper_state(stored)
