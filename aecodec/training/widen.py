@@ -59,6 +59,8 @@ def widen(weights: dict[str, Tensor], model: Codec, tiles: Pixels) -> None:
         alike = anchors[:, -ALIKE:].mean(1, keepdim=True)
         return torch.cat([anchors, alike.expand(-1, new - old)], 1)
 
+    worth = weights.get("worth", torch.ones(old))
+
     def columns(matrix: Tensor) -> Tensor:  # what else enters the prior stays behind
         added = torch.zeros(len(matrix), new - old)
         return torch.cat([matrix[:, :old], added, matrix[:, old:]], 1)
@@ -70,6 +72,7 @@ def widen(weights: dict[str, Tensor], model: Codec, tiles: Pixels) -> None:
         "grey_mask": torch.cat([weights["grey_mask"], luma]),
         "log_gain.anchors": steps(weights["log_gain.anchors"]),
         "log_inverse.anchors": steps(weights["log_inverse.anchors"]),
+        "worth": steps(worth[None])[0],
         "h_a.stem.weight": columns(weights["h_a.stem.weight"]),
     }
     for k in range(4):
