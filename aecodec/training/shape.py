@@ -14,7 +14,6 @@ prior and filter can learn on from the result.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import click
@@ -105,8 +104,9 @@ def main(run: Path, out: Path, strength: float) -> None:
         raise click.UsageError(f"{run}: has such steps already")
     out.mkdir(parents=True, exist_ok=True)
     save_file(shaped(state, strength), out / "best.safetensors")
-    shutil.copyfile(run / "best.json", out / "best.json")
-    click.echo(json.dumps({"strength": strength}))
+    record = json.loads((run / "best.json").read_text())
+    # What was measured was with other steps: `aecodec.training.judge` measures the files.
+    (out / "best.json").write_text(json.dumps(record | {"valid": None}, indent=1))
 
 
 if __name__ == "__main__":
