@@ -95,7 +95,7 @@ def shaped(state: dict[str, Tensor], strength: float) -> dict[str, Tensor]:
 @click.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--strength", type=float, default=0.8, show_default=True)
+@click.option("--strength", type=float, default=0.6, show_default=True)
 def main(run: Path, out: Path, strength: float) -> None:
     """Write the model of the run folder RUN with other steps to the run folder OUT."""
     state = load_file(run / "best.safetensors")
