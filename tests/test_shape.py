@@ -92,7 +92,7 @@ def test_a_run_with_other_steps(tmp_path: Path) -> None:
     torch.testing.assert_close(finer[-1] - finer[0], torch.full((3,), 7 / 100 * shape.FINER))
     assert torch.all(new["worth"].diff() < 0)
     assert new["worth"][0] > 1 > new["worth"][1]
-    assert json.loads((out / "best.json").read_text()) == {"step": 7, "valid": None}
+    assert json.loads((out / "best.json").read_text()) == {"step": 7}
     again = CliRunner().invoke(shape.main, [str(out), str(tmp_path / "twice")])
     assert again.exit_code == 2
     assert "already" in again.output

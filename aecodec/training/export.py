@@ -292,7 +292,7 @@ def main(run: Path, out: Path, about_data: str, recipe: str) -> None:
             "steps": meta["step"],
             "minutes": round(meta["minutes"]),
             "commit": _commit(),
-            "validation": meta["valid"],
+            "validation": meta.get("valid"),  # not of every run
         }
     }
     folder = export(model, out, about)

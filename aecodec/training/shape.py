@@ -106,7 +106,8 @@ def main(run: Path, out: Path, strength: float) -> None:
     save_file(shaped(state, strength), out / "best.safetensors")
     record = json.loads((run / "best.json").read_text())
     # What was measured was with other steps: `aecodec.training.judge` measures the files.
-    (out / "best.json").write_text(json.dumps(record | {"valid": None}, indent=1))
+    record.pop("valid", None)
+    (out / "best.json").write_text(json.dumps(record, indent=1))
 
 
 if __name__ == "__main__":
