@@ -153,6 +153,16 @@ def test_unknown_anchor_is_named() -> None:
         summary.build(records(), anchors=["vtm"])
 
 
+def test_one_codec_beside_another_in_words() -> None:
+    found = summary.build(records())
+    line = summary.rival_line(found, "webp", "jpeg")
+    assert line.startswith("WebP beside JPEG (")
+    assert "\u221220.0\u202f% at equal PSNR" in line
+    assert "SSIM" not in line  # not measured
+    assert summary.rival_line(found) == ""  # neither was measured
+    assert summary.readme_block(found).endswith(summary.method_note(found))
+
+
 @in_checkout
 def test_published_curves_only_for_exactly_their_pictures(tmp_path: Path) -> None:
     content = json.loads((PUBLISHED / "kodak.json").read_text("utf-8"))

@@ -175,7 +175,25 @@ def overview_table(summary: Summary) -> Table:
 
 def readme_block(summary: Summary) -> str:
     """The overview and what its figures mean, as shown on the project's front page."""
-    return markdown(overview_table(summary)) + "\n" + method_note(summary)
+    parts = [markdown(overview_table(summary)), method_note(summary), rival_line(summary)]
+    return "\n".join(part for part in parts if part)
+
+
+def rival_line(summary: Summary, name: str = "aec", rival: str = "avif") -> str:
+    """One codec beside another by every metric both were measured with; "" without both."""
+    known = {curve.name: curve for curve in summary.measured}
+    if name not in known or rival not in known:
+        return ""
+    ours, theirs = known[name], known[rival]
+    found = {
+        "PSNR": delta(theirs, ours, summary.method),
+        "MS-SSIM": delta(theirs, ours, summary.method, metric="ms_ssim"),
+        "SSIMULACRA 2": visible(summary, theirs, ours),
+    }
+    cells = [f"{rate_cell(d, with_span=False)} at equal {m}" for m, d in found.items() if d]
+    if not cells:
+        return ""
+    return f"{ours.label} beside {theirs.label} ({theirs.note}), in bits: {', '.join(cells)}.\n"
 
 
 def method_note(summary: Summary) -> str:
