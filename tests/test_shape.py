@@ -99,6 +99,21 @@ def test_a_run_with_other_steps(tmp_path: Path) -> None:
     assert not (tmp_path / "twice").exists()
 
 
+def test_steps_are_shaped_anew_from_what_they_were(tmp_path: Path) -> None:
+    """A run that learned on with shaped steps gets others, as if they were its first."""
+    before, once, straight = run_folder(tmp_path / "run"), tmp_path / "once", tmp_path / "straight"
+    again = tmp_path / "again"
+    for arguments in (
+        (before, once, "--strength", "0.5"),
+        (before, straight, "--strength", "0.9"),
+        (once, again, "--strength", "0.9", "--plain", before),
+    ):
+        result = CliRunner().invoke(shape.main, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, result.output
+    new, wanted = (load_file(folder / "best.safetensors") for folder in (again, straight))
+    torch.testing.assert_close(new, wanted)
+
+
 def test_encoders_weigh_errors_by_their_worth() -> None:
     """A model without `encoder.worth`, as all of before, counts squared errors as they are."""
     model = open_model(threads=1)

@@ -26,6 +26,7 @@ from torch import Tensor
 Array = npt.NDArray[np.float64]
 
 BLOCK = 16
+STEPS = ("log_inverse.anchors", "log_gain.anchors")  # names of what steps come from
 # Of the curve: units per octave of frequency, and the octave where it is 0.
 SLOPE, MIDDLE = 6.0, 1.6
 COARSEST, COARSEST_CHROMA = 8.0, 5.0  # units more for what has next to no frequency
@@ -95,13 +96,19 @@ def shaped(state: dict[str, Tensor], strength: float) -> dict[str, Tensor]:
 @click.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--strength", type=float, default=0.6, show_default=True)
-def main(run: Path, out: Path, strength: float) -> None:
+@click.option("--strength", type=float, default=0.8, show_default=True)
+@click.option(
+    "--plain",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Run folder with the steps before any were shaped. [default: RUN]",
+)
+def main(run: Path, out: Path, strength: float, plain: Path | None) -> None:
     """Write the model of the run folder RUN with other steps to the run folder OUT."""
-    state = load_file(run / "best.safetensors")
-    worth = state.get("worth")
+    before = load_file((plain or run) / "best.safetensors")
+    worth = before.get("worth")
     if worth is not None and not torch.all(worth == 1):
-        raise click.UsageError(f"{run}: has such steps already")
+        raise click.UsageError(f"{plain or run}: has such steps already; name a run with --plain")
+    state = load_file(run / "best.safetensors") | {name: before[name] for name in STEPS}
     out.mkdir(parents=True, exist_ok=True)
     save_file(shaped(state, strength), out / "best.safetensors")
     record = json.loads((run / "best.json").read_text())
