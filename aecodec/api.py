@@ -25,14 +25,16 @@ Metadata = Literal["all", "icc", "none"]
 class Info:
     """What an .aec file says of itself; no weights are needed to read it.
 
-    mode: Pillow's name (L, LA, RGB, RGBA). bpp: bits per pixel of the whole file. tile: side
-    in pixels, 0 for a single tile. axes: how colours were turned (docs/format.md), or zeros.
+    mode: Pillow's name (L, LA, RGB, RGBA). exact: whether every sample is kept, which needs no
+    model: model is empty then and quality 100. bpp: bits per pixel of the whole file. tile: side in
+    pixels, 0 for a single tile. axes: how colours were turned (docs/format.md), or zeros.
     chunks: (name, bytes of the body) in file order.
     """
 
     width: int
     height: int
     mode: str
+    exact: bool
     quality: float
     model: str
     version: int
@@ -62,6 +64,8 @@ def encode(
 ) -> bytes:
     """Compress a PIL image or a uint8 array (HxW, HxWx1..4) to the bytes of an .aec file.
 
+    A picture that repeats itself, as text and drawings do, is kept exactly where that takes no more
+    bytes (`info(data).exact`).
     quality: 0..100, higher is better, continuous. In its place one of size (best quality in at
     most so many bytes), bpp (or bits per pixel) and psnr (smallest file of so many dB). effort:
     1 (fast) to 9 (small), by default AECODEC_EFFORT, else 3. model: "default", or "small" for
@@ -110,8 +114,9 @@ def info(data: bytes) -> Info:
         width=header.width,
         height=header.height,
         mode=mode,
+        exact=header.exact,
         quality=header.quality / 100,
-        model=header.model_id.hex(),
+        model="" if header.exact else header.model_id.hex(),
         version=container.VERSION,
         bytes=len(data),
         bpp=len(data) * 8 / (header.width * header.height),

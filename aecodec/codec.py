@@ -1,16 +1,16 @@
-"""The pipeline both ways; every stage is in a module of its own.
+"""The pipeline of the encoder; every stage is in a module of its own. Back: `aecodec.decoding`.
 
-    encode: pixels -> g_a -> u -> h_a -> z -> coded; u -> four steps (prior, round, code)
-            -> payload -> container
-    decode: container -> payload -> z -> four steps (prior, decode) -> y_hat -> g_s -> pixels
+    pixels -> g_a -> u -> h_a -> z -> coded; u -> four steps (prior, round, code)
+           -> payload -> container
 
+A picture that repeats itself is coded exactly as well (`aecodec.exact`), and the smaller file wins.
 A picture larger than SINGLE_TILE_PIXELS is cut into tiles. Each tile is coded on its own, but
 the transforms read a halo of pixels over its edges, so that the picture has no seams.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
 import threading
 from dataclasses import replace
@@ -18,25 +18,27 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from aecodec import alpha, container
+from aecodec import alpha, container, exact
 from aecodec.axes import FROM, best_axes, guessed_axes, matrix, turned_model
 from aecodec.container import AecFile, Axes, Colour, Header, Tile
-from aecodec.damage import Damage, show_damage, survey
+from aecodec.decoding import decode_damaged, decode_file, decode_pixels, model_of
 from aecodec.distortion import decibels, squared_error
 from aecodec.effort import DRAFT, Level
 from aecodec.effort import level as effort_level
 from aecodec.errors import AecError, FormatError, LimitError, SymbolError
 from aecodec.model import Model, open_model
 from aecodec.moments import Sample, look
-from aecodec.paint import TILE, Pixels, each, paint, painted_rows, painters
+from aecodec.paint import TILE, each, paint, painted_rows, painters
 from aecodec.picture import Picture
 from aecodec.search import choose
-from aecodec.tile import LATENT, decode_tile, write_tile
+from aecodec.tile import decode_tile, write_tile
 from aecodec.transforms import default_threads
-from aecodec.tuning import chunk, sample_of, tuned_model
+from aecodec.tuning import chunk, sample_of
 from aecodec.watch import Report, Watch
 from aecodec.weights import id_of
 from aecodec.window import Box, Window, cut, grow, inner, padded
+
+__all__ = ["Encoder", "decode_damaged", "decode_file", "encode_picture"]
 
 Float = npt.NDArray[np.float32]
 
@@ -54,11 +56,12 @@ def encode_picture(
     effort: int | None = None,
     model: str = "",
     turns: bool = True,
+    exactly: bool = True,
 ) -> bytes:
     """The bytes of an .aec file: `Encoder` for one quality, verified if asked for."""
     encoder = Encoder(
         picture, metadata=metadata, threads=threads, effort=effort, model=model, turns=turns,
-        keep=verify,
+        exactly=exactly, keep=verify,
     )  # fmt: skip
     data = encoder.encode(quality)
     if verify:
@@ -71,7 +74,8 @@ class Encoder:
 
     metadata: "all", "icc" or "none". threads: 0 takes the cores of the machine. effort: a level
     of `aecodec.effort`, None for the default. model: name or id, see `aecodec.weights`, "" for the
-    default. turns: whether colours may be turned. time_limit: seconds after which the search of one
+    default. turns: whether colours may be turned. exactly: whether the picture may be coded exactly
+    where that takes no more bytes. time_limit: seconds after which the search of one
     encoding ends with what it has, 0 for none. report: called with how far an encoding is, 0 to
     1, from any thread. keep: hold what another encoding and `decoded` can use, unless the
     picture is very large. Raises AecError for choices that are not there, LimitError, ModelError.
@@ -89,6 +93,7 @@ class Encoder:
         effort: int | None = None,
         model: str = "",
         turns: bool = True,
+        exactly: bool = True,
         time_limit: float = 0.0,
         report: Report | None = None,
         keep: bool = True,
@@ -100,7 +105,7 @@ class Encoder:
         self._picture, self._metadata = picture, _kept_metadata(picture, metadata)
         self._threads = threads or default_threads()
         self._level, self._time_limit, self._report = effort_level(effort), time_limit, report
-        self._turns, self._verifiable = turns, keep
+        self._turns, self._exactly, self._verifiable = turns, exactly, keep
         self._keep = keep and picture.width * picture.height <= KEPT_PIXELS
         self._model = open_model(id_of(model), self._threads)
         self._alpha = None if picture.alpha is None else alpha.pack_alpha(picture.alpha)
@@ -134,9 +139,21 @@ class Encoder:
         change = None if sample is None else chunk(self._model, header.quality, sample)
         self._file = AecFile(header, tiles, self._alpha, icc, exif, xmp, change)
         data = container.write(self._file)
+        if self.exact is not None and len(same := container.write(self.exact)) <= len(data):
+            self._file, self._y_hat, data, found = self.exact, [], same, []
         if self._verifiable:
             self._digests[_digest(data)] = [digest for *_, digest in found]
         return data
+
+    @functools.cached_property
+    def exact(self) -> AecFile | None:
+        """The file that keeps every sample, if it promises to be small; equal at all qualities."""
+        pixels = self._picture.pixels
+        if not (self._exactly and exact.promising(pixels) and exact.available()):
+            return None
+        header = _header(self._picture, self._model.weights.id, 0)
+        file, (icc, exif, xmp) = exact.file_of(header, pixels, self._threads), self._metadata
+        return replace(file, alpha=self._alpha, icc=icc, exif=exif, xmp=xmp)
 
     def verify(self, data: bytes) -> float:
         """PSNR in dB of a file of this encoder, which was made with `keep`, as a decoder reads it.
@@ -149,7 +166,25 @@ class Encoder:
         expected = self._digests.get(_digest(data))
         if expected is None:
             raise SymbolError("verification failed: these are not the bytes that were coded")
-        grey, model = file.header.colour is Colour.GREY, _model_of(self._model, file)
+        squares = self._squares(file, expected)
+        plane = None
+        if file.alpha is not None:
+            plane = alpha.unpack_alpha(file.alpha, picture.height, picture.width)
+        if not np.array_equal(plane, picture.alpha):  # type: ignore[arg-type]
+            raise SymbolError("verification failed: the alpha plane does not read back")
+        if (file.icc, file.exif, file.xmp) != self._metadata:
+            raise SymbolError("verification failed: the metadata does not read back")
+        return decibels(squares, picture.pixels.size)
+
+    def _squares(self, file: AecFile, expected: list[bytes]) -> int:
+        """Squared error of a file's picture, whose latents must have these digests."""
+        pixels = self._picture.pixels
+        if file.header.exact:
+            return sum(
+                squared_error(part, pixels[top:bottom, left:right])
+                for (left, top, right, bottom), part in exact.parts(file, self._threads)
+            )
+        grey, model = file.header.colour is Colour.GREY, model_of(self._model, file)
 
         def latents(index: int) -> Float:
             box, tile = boxes[index], file.tiles[index]
@@ -162,25 +197,18 @@ class Encoder:
 
         boxes, squares, top = list(file.header.boxes), 0, 0
         for part in painted_rows(model, file.header, latents, self._threads):
-            squares += squared_error(part, picture.pixels[top : top + len(part)])
+            squares += squared_error(part, pixels[top : top + len(part)])
             top += len(part)
-        plane = None
-        if file.alpha is not None:
-            plane = alpha.unpack_alpha(file.alpha, picture.height, picture.width)
-        if not np.array_equal(plane, picture.alpha):  # type: ignore[arg-type]
-            raise SymbolError("verification failed: the alpha plane does not read back")
-        if (file.icc, file.exif, file.xmp) != self._metadata:
-            raise SymbolError("verification failed: the metadata does not read back")
-        return decibels(squares, picture.pixels.size)
+        return squares
 
     def decoded(self) -> Picture:
         """What a decoder makes of the file encoded last; its symbols are not decoded again."""
         assert self._file is not None
-        model = _model_of(self._model, self._file)
         if self._y_hat:
+            model = model_of(self._model, self._file)
             pixels = paint(model, self._file.header, self._y_hat.__getitem__, self._threads)
         else:  # not kept
-            pixels = _decode_pixels(model, self._file, self._threads)
+            pixels = decode_pixels(self._file, self._threads)
         return Picture(pixels, self._picture.alpha)
 
     def _turned(self, header: Header, level: Level) -> Header:
@@ -253,11 +281,6 @@ class Encoder:
         )
 
 
-def _model_of(model: Model, file: AecFile) -> Model:
-    """The model as a file changes it: colours turned, the filter tuned. Raises FormatError."""
-    return tuned_model(turned_model(model, file.header.axes), file.header.quality, file.filter)
-
-
 def _digest(data: bytes | Float) -> bytes:
     """A digest of bytes or of the values of an array."""
     raw = data if isinstance(data, bytes) else np.ascontiguousarray(data + np.float32(0)).data
@@ -279,74 +302,3 @@ def _header(picture: Picture, model_id: bytes, quality: int) -> Header:
     colour = Colour.GREY if picture.pixels.ndim == 2 else Colour.RGB
     tile = TILE if width * height > SINGLE_TILE_PIXELS else 0
     return Header(model_id, colour, picture.alpha is not None, width, height, quality, tile)
-
-
-def decode_file(
-    data: bytes, *, max_pixels: int = container.MAX_PIXELS, threads: int = 0
-) -> Picture:
-    """The picture in the bytes of an .aec file.
-
-    Raises FormatError, ChecksumError, UnsupportedError, LimitError, ModelError, SymbolError.
-    """
-    file = container.read(data, max_pixels)
-    header = file.header
-    threads = threads or default_threads()
-    model = open_model(header.model_id.hex(), threads)
-    plane = None
-    if file.alpha is not None:
-        plane = alpha.unpack_alpha(file.alpha, header.height, header.width)
-    pixels = _decode_pixels(_model_of(model, file), file, threads)
-    return Picture(pixels, plane, file.icc, file.exif, file.xmp)
-
-
-def decode_damaged(
-    data: bytes, *, max_pixels: int = container.MAX_PIXELS, threads: int = 0
-) -> tuple[Picture, Damage]:
-    """Whatever can be had from a damaged file, and what could not; a whole one gives no damage.
-
-    The head must be intact. Damaged tiles are grey and opaque; within the halo of one the
-    picture is less exact. Raises what decode_file raises for the head and for the model.
-    """
-    file = container.read(data, max_pixels, damaged_ok=True)
-    header = file.header
-    threads = threads or default_threads()
-    model = open_model(header.model_id.hex(), threads)
-    plane = None
-    if file.alpha is not None:
-        with contextlib.suppress(FormatError):
-            plane = alpha.unpack_alpha(file.alpha, header.height, header.width)
-    alpha_lost = header.alpha and plane is None
-    if alpha_lost:
-        plane = np.full((header.height, header.width), 255, np.uint8)
-    damaged: list[Box] = []
-    pixels = _decode_pixels(_model_of(model, file), file, threads, damaged)
-    damaged.sort(key=lambda box: (box[1], box[0]))  # threads finish in any order
-    picture = Picture(pixels, plane, file.icc, file.exif, file.xmp)
-    show_damage(picture, damaged)
-    return picture, survey(data, header, damaged, alpha_lost)
-
-
-def _decode_pixels(
-    model: Model, file: AecFile, threads: int, damaged: list[Box] | None = None
-) -> Pixels:
-    """All tiles. With a list `damaged`, tiles that cannot be decoded are noted there and taken
-    as zeros."""
-    header = file.header
-    grey, boxes = header.colour is Colour.GREY, list(header.boxes)
-
-    def decode(index: int) -> Float:
-        tile, box = file.tiles[index], boxes[index]
-        size = (padded(box[3]) - box[1], padded(box[2]) - box[0])
-        try:
-            if tile is None:
-                raise FormatError("a tile is missing")
-            return decode_tile(model, tile, size, header.quality, grey)
-        except (FormatError, SymbolError):
-            if damaged is None:
-                raise
-            damaged.append(box)
-            # Zeros are the mean of all pictures: the mildest thing for a neighbour's halo.
-            latents = (len(model.prior.luma), size[0] // LATENT, size[1] // LATENT)
-            return np.zeros(latents, np.float32)
-
-    return paint(model, header, decode, threads)

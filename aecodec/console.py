@@ -49,9 +49,9 @@ def describe(report: dict[str, Any]) -> str:
         f"{names}: {report['bytes']} bytes",
         f"{ratio:.1f} times smaller" if ratio >= 1 else f"{1 / ratio:.1f} times larger",
         f"{report['bpp']:.3f} bpp",
-        f"quality {report['quality']:g}",
+        "exact" if report.get("exact") else f"quality {report['quality']:g}",
     ]
-    if "psnr" in report:
+    if "psnr" in report and not report.get("exact"):
         lossless = math.isinf(report["psnr"])
         parts.append("lossless" if lossless else f"{report['psnr']:.2f} dB")
     return ", ".join([*parts, f"{report['seconds']:.2f} s"])

@@ -29,6 +29,7 @@ from aecodec.head import (
     Axes,
     Colour,
     Header,
+    exact_start,
     is_aec,
     pack_head,
     read_header,
@@ -68,6 +69,7 @@ MAX_METADATA = 2**24  # bytes of one chunk that is neither ALPHA nor a tile
 MIN_FILTER = 11  # bytes of a FILTER chunk
 MAX_LENGTH = 2**32 - 1  # bytes of one chunk body
 MIN_TILE_CHUNK = 1 + 2 + 1 + 4  # type, symbol checksum, one payload byte, CRC-32
+NOT_EXACT = "not a VP8L stream of the tile's size"
 MAX_STRAY = 2**16  # bytes appended to a file that best effort can tell from its last tile
 
 
@@ -92,7 +94,10 @@ _SINGLE = (ChunkType.ALPHA, ChunkType.FILTER, ChunkType.ICC, ChunkType.EXIF, Chu
 
 @dataclass(frozen=True)
 class Tile:
-    """One coded tile: 16-bit checksum of its symbols, and the range coder's bytes."""
+    """One coded tile: 16-bit checksum of its symbols, and the range coder's bytes.
+
+    Of an exact picture those of its samples, and a lossless stream (`aecodec.exact`).
+    """
 
     checksum: int
     payload: bytes
@@ -137,6 +142,8 @@ def write(file: AecFile) -> bytes:
     header = file.header
     if len(file.tiles) != header.tile_count:
         raise FormatError(f"{len(file.tiles)} tiles given, {header.tile_count} needed")
+    if header.exact and file.filter is not None:
+        raise FormatError("an exact picture has no filter to tune")
     if header.alpha != (file.alpha is not None):
         raise FormatError("the alpha chunk and the head do not agree")
     head = pack_head(header)
@@ -175,6 +182,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, *, damaged_ok: bool = False)
     count = header.tile_count
     if count * MIN_TILE_CHUNK > len(data) - offset and not damaged_ok:
         raise FormatError(f"file cut short: {count} tiles do not fit in {len(data)} bytes")
+    starts = (exact_start(right - left, low - top) for left, top, right, low in header.boxes)
     tiles: list[Tile | None] = []
     others: dict[int, bytes | None] = {}
     try:
@@ -186,6 +194,8 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, *, damaged_ok: bool = False)
             body = bytes(data[chunk.start : chunk.start + chunk.length]) if chunk.intact else None
             kind = _check_chunk(chunk, header, others, len(tiles))
             if kind == ChunkType.TILE:
+                if header.exact and body and body[2:7] != next(starts) and not damaged_ok:
+                    raise FormatError(f"{chunk.name} chunk at byte {chunk.offset}: {NOT_EXACT}")
                 tiles.append(Tile(int.from_bytes(body[:2], "little"), body[2:]) if body else None)
             else:
                 others[kind] = body
@@ -215,6 +225,8 @@ def _check_chunk(chunk: Chunk, header: Header, others: dict[int, bytes | None], 
         raise UnsupportedError(f"critical chunk {chunk.name} is unknown to this release")
     if kind in others:
         raise FormatError(f"second {where}")
+    if kind == ChunkType.FILTER and header.exact:
+        raise FormatError(f"{where} in an exact picture")
     if kind in _TILES and (kind == ChunkType.LAST_TILE) != (tiles + 1 == header.tile_count):
         raise FormatError(f"{where} and the number of tiles, {header.tile_count}, do not agree")
     late = tiles or ChunkType.ALPHA in others or (kind >= _ANCILLARY and ChunkType.FILTER in others)

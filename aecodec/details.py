@@ -47,8 +47,8 @@ def _as_text(title: str, found: Info, damaged: list[str]) -> str:
     rows = {
         "size": f"{found.width}x{found.height} {found.mode}{turned}",
         "bytes": f"{found.bytes} ({found.bpp:.3f} bits per pixel)",
-        "quality": f"{found.quality:g}",
-        "model": found.model,
+        "quality": "exact: every sample is kept" if found.exact else f"{found.quality:g}",
+        "model": found.model or "none is needed",
         "format": f"version {found.version}",
         "tiles": tiles,
         "chunks": chunks,

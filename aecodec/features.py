@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from aecodec import api, codec, container
+from aecodec import api, codec, container, exact
 from aecodec.container import Colour, Tile
 from aecodec.model import open_model
 from aecodec.tile import ALIGN, LATENT, decode_tile
@@ -38,7 +38,8 @@ def latents(
     quality, threads, model: as for `encode`. Raises AecError.
     """
     options: dict[str, Any] = {"metadata": "none", "threads": threads, "model": model}
-    data = codec.encode_picture(api.picture_of(image), quality, turns=False, **options)
+    source = api.picture_of(image)
+    data = codec.encode_picture(source, quality, turns=False, exactly=False, **options)
     return read_latents(data, max_pixels=container.MAX_SIDE**2, threads=threads)
 
 
@@ -52,12 +53,16 @@ def read_latents(data: bytes, *, max_pixels: int = container.MAX_PIXELS, threads
     Values are in natural units, the quantisation step of the file's quality taken out, so they
     compare between qualities; between models (`info(data).model`) they do not, and chroma not
     between pictures whose colours were turned otherwise (`info(data).axes`). A grey picture uses
-    the luma channels, and the others are 0. It takes about as long as decoding without the
-    synthesis, and 4 bytes times M / 256 of memory per pixel. Raises AecError.
+    the luma channels, and the others are 0. An exact file has none of its own: it gives what
+    `latents` does of its picture, with the default model at quality 75. It takes about as
+    long as decoding without the synthesis, and 4 bytes times M / 256 of memory per pixel. Raises
+    AecError.
     """
     file = container.read(data, max_pixels)
     header = file.header
     threads = threads or default_threads()
+    if header.exact:
+        return latents(exact.pixels_of(file, threads), threads=threads)
     model = open_model(header.model_id.hex(), threads)
     shape = (_latents(header.height), _latents(header.width))
     y_hat = np.zeros((len(model.prior.luma), *shape), np.float32)

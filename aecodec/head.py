@@ -24,18 +24,20 @@ HEAD_MAX = 26  # bytes: the longest head, so this prefix is enough for read_head
 MAX_SIDE = 65535  # pixels
 MAX_PIXELS = 2**28  # what readers accept unless told otherwise
 MAX_TILE_PIXELS = 2**22  # bounds the memory of one tile; larger pictures must be tiled
+FINEST = 10000  # hundredths: the quality 100
+NO_MODEL = bytes(4)  # the model id of exact pictures
 TILE_SIDES = tuple(64 << code for code in range(1, 8))  # 128 to 8192 pixels
 
-_KIND_COLOUR, _KIND_ALPHA, _KIND_AXES, _TILE_SHIFT = 0x03, 0x04, 0x08, 4
+_KIND_COLOUR, _KIND_EXACT, _KIND_ALPHA, _KIND_AXES, _TILE_SHIFT = 0x01, 0x02, 0x04, 0x08, 4
 
 
 Axes = tuple[int, int, int, int, int, int]  # rotation, shift
-_NO_AXES: Axes = (0, 0, 0, 0, 0, 0)
+NO_AXES: Axes = (0, 0, 0, 0, 0, 0)
 _AXES_LIMIT = 127
 
 
 class Colour(IntEnum):
-    """Colour planes of the coded picture; the value is the low two bits of the kind byte."""
+    """Colour planes of the coded picture; the value is the lowest bit of the kind byte."""
 
     GREY = 0
     RGB = 1
@@ -46,6 +48,7 @@ class Header:
     """What the head of a file says. Sizes in pixels, quality in hundredths, tile 0 = one tile.
 
     axes: how the colours were turned before they were coded (`aecodec.axes`), -127 to 127 each.
+    exact: tiles hold the samples themselves (`aecodec.exact`); quality is 100 and no model needed.
     Raises LimitError or FormatError when the fields cannot stand in a file.
     """
 
@@ -56,21 +59,24 @@ class Header:
     height: int
     quality: int
     tile: int = 0
-    axes: Axes = _NO_AXES
+    axes: Axes = NO_AXES
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if len(self.model_id) != 4:
             raise FormatError(f"the model id has {len(self.model_id)} bytes instead of 4")
         if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
             raise LimitError(f"{self.width}x{self.height}: sides must be 1 to {MAX_SIDE} pixels")
-        if not 0 <= self.quality <= 10000:
+        if not 0 <= self.quality <= FINEST:
             raise FormatError(f"quality {self.quality / 100:g} is not between 0 and 100")
         if self.tile and self.tile not in TILE_SIDES:
             raise FormatError(f"tile side {self.tile} is not a power of two from 128 to 8192")
-        if self.axes != _NO_AXES and self.colour is not Colour.RGB:
+        if self.axes != NO_AXES and self.colour is not Colour.RGB:
             raise FormatError("only colours can be turned")
         if max(map(abs, self.axes)) > _AXES_LIMIT or (any(self.axes) and not any(self.axes[:3])):
             raise FormatError(f"turned axes {self.axes} are out of range")
+        if self.exact and (any(self.model_id) or self.quality != FINEST or any(self.axes)):
+            raise FormatError("an exact picture has quality 100, no model and no turned colours")
         tile_width = min(self.tile or self.width, self.width)
         tile_height = min(self.tile or self.height, self.height)
         if tile_width * tile_height > MAX_TILE_PIXELS:
@@ -104,6 +110,12 @@ class Header:
                 yield left, top, right, bottom
 
 
+def exact_start(width: int, height: int) -> bytes | None:
+    """How the payload of an exact tile begins (docs/format.md), None if there can be none."""
+    sides = (width - 1) | (height - 1) << 14
+    return b"/" + struct.pack("<I", sides) if max(width, height) <= 2**14 else None
+
+
 def is_aec(prefix: bytes) -> bool:
     """Whether a file that begins with these bytes (4 or more) is an .aec file of any version."""
     return bytes(prefix[:4]) == MAGIC
@@ -121,8 +133,9 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
 def pack_head(header: Header) -> bytes:
     """The whole head."""
     tile_code = TILE_SIDES.index(header.tile) + 1 if header.tile else 0
-    turned = header.axes != _NO_AXES
+    turned = header.axes != NO_AXES
     flags = (_KIND_ALPHA if header.alpha else 0) | (_KIND_AXES if turned else 0)
+    flags |= _KIND_EXACT if header.exact else 0
     kind = header.colour | flags | tile_code << _TILE_SHIFT
     numbers = (header.width - 1, header.height - 1, header.quality)
     start = MAGIC + bytes([VERSION]) + header.model_id + bytes([kind])
@@ -154,17 +167,17 @@ def unpack_head(data: bytes, max_pixels: int) -> tuple[Header, int]:
     if zlib.crc32(data[:offset]) & 0xFFFF != int.from_bytes(data[offset : offset + 2], "little"):
         raise ChecksumError("the head of the file is damaged")
     colour, tile_code = kind & _KIND_COLOUR, kind >> _TILE_SHIFT
-    if colour > Colour.RGB or tile_code > len(TILE_SIDES):
+    if tile_code > len(TILE_SIDES):
         raise UnsupportedError(f"picture kind 0x{kind:02x} is unknown to this release")
     if (width + 1) * (height + 1) > max_pixels:
         raise LimitError(f"{width + 1}x{height + 1} is above the limit of {max_pixels} pixels")
     tile = TILE_SIDES[tile_code - 1] if tile_code else 0
-    alpha = bool(kind & _KIND_ALPHA)
-    axes = _NO_AXES
+    alpha, exact = bool(kind & _KIND_ALPHA), bool(kind & _KIND_EXACT)
+    axes = NO_AXES
     if kind & _KIND_AXES:
         axes = struct.unpack_from("<6b", data, axes_at)
-        if axes == _NO_AXES:
+        if axes == NO_AXES:
             raise FormatError("the head turns the colours by nothing")
     sides = width + 1, height + 1
-    header = Header(model_id, Colour(colour), alpha, *sides, quality, tile, axes)
+    header = Header(model_id, Colour(colour), alpha, *sides, quality, tile, axes, exact)
     return header, offset + 2

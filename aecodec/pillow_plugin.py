@@ -4,7 +4,8 @@
     image = Image.open("photo.aec")             # reads the head and the metadata, no pixels
     image.save("small.aec", quality=40)
 
-Opening fills `info` with icc_profile, exif and xmp (those the file has), quality and model.
+Opening fills `info` with icc_profile, exif and xmp (those the file has), quality and model (100 and
+"" of an exact picture).
 Saving takes quality (0..100, default 75), effort (1..9), model (as for `aecodec.encode`),
 icc_profile, exif and xmp; metadata that is not given is taken from `info`, and None or b"" leaves
 it out. As everywhere in aecodec the EXIF orientation is applied to the pixels and its tag set to
@@ -52,7 +53,7 @@ class AecImageFile(ImageFile.ImageFile):
         found = {"icc_profile": file.icc, "exif": exif, "xmp": file.xmp}
         self.info.update({key: value for key, value in found.items() if value})
         self.info["quality"] = header.quality / 100
-        self.info["model"] = header.model_id.hex()
+        self.info["model"] = "" if header.exact else header.model_id.hex()
         self._coded = True
 
     def load(self) -> Any:

@@ -141,8 +141,8 @@ def reach(
     `measure` gives the PSNR of a file and is called for PSNR targets only; `pixels` is width
     times height; the search begins at the quality `start`. A size is never exceeded and missed by
     at most 2 %, a PSNR by at most 0.05 dB, except where the next hundredth of quality already
-    goes too far, or quality 100 needs less than the size. Raises AecError naming the reachable
-    range when the target lies outside it.
+    goes too far, or is exact, or quality 100 needs less than the size. Raises AecError naming the
+    reachable range when the target lies outside it.
     """
     search = _Search(target, pixels, encode, measure)
     quality = round(start * 100)
@@ -212,8 +212,13 @@ class _Search:
             raise AecError(self._unreachable(*ends))
 
     def finished(self) -> bool:
-        """Whether no quality is left between the two probes."""
-        return bool(self.low and self.high and self.high.quality - self.low.quality <= 1)
+        """Whether no quality is left between the two probes that would save much."""
+        if not (self.low and self.high):
+            return False
+        # No file is larger than the one that keeps the picture exactly.
+        saved = 1 - len(self.low.data) / len(self.high.data)
+        exactly = self.high.psnr == math.inf and saved <= SIZE_TOLERANCE
+        return exactly or self.high.quality - self.low.quality <= 1
 
     def next_quality(self) -> int:
         """Where to look next, in hundredths."""
@@ -235,6 +240,9 @@ class _Search:
         probes = [probe for probe in (self.low, self.high) if probe]
         if self.target.unit != "psnr":
             return self.low or probes[0]
+        # From some quality on a picture may be kept exactly, for hardly more bytes than below it.
+        if self.high and self.high.psnr == math.inf:
+            return self.high
         return min(probes, key=lambda probe: abs(probe.distance))
 
     def hit(self, probe: _Probe) -> Hit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from aecodec import container, head
 from aecodec.alpha import pack_alpha
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.errors import AecError
+from aecodec.head import exact_start
 from aecodec.varint import pack_varint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +38,13 @@ TILED = AecFile(
 
 CHECKER, DUMP = load_script("tools/check_aec.py"), load_script("tools/format_example.py")
 EXAMPLE: AecFile = DUMP.EXAMPLE
+EXACT = AecFile(
+    Header(bytes(4), Colour.RGB, False, 200, 130, 10000, 128, exact=True),
+    tuple(
+        Tile(index, (exact_start(*sides) or b"") + b"stream")
+        for index, sides in enumerate(((128, 128), (72, 128), (128, 2), (72, 2)))
+    ),
+)
 
 
 def check(data: bytes) -> list[str]:
@@ -73,7 +82,7 @@ def test_report() -> None:
     assert "tiles: 4 of side 128" in check(container.write(TILED))
 
 
-@pytest.mark.parametrize("file", [EXAMPLE, TILED], ids=["example", "tiled"])
+@pytest.mark.parametrize("file", [EXAMPLE, TILED, EXACT], ids=["example", "tiled", "exact"])
 def test_flips_and_truncations_are_refused(file: AecFile) -> None:
     data = container.write(file)
     for index in range(len(data)):
@@ -123,27 +132,30 @@ def test_both_readers_give_the_same_verdict(data: st.DataObject) -> None:
     noise = st.binary(max_size=12) | st.sampled_from([original[17:27], original[35:]])
     mutated = resealed(original[:start] + data.draw(noise) + original[end:])
     ours, theirs = verdicts(mutated)
-    assert ours == theirs or b"\x00\xff" not in mutated
+    plane_aside = ours and container.read(mutated).alpha != EXAMPLE.alpha
+    assert ours == theirs or plane_aside
 
 
 HEAD = st.tuples(
     st.integers(0, 255),
     st.sampled_from([b"\x00", b"\x7f", b"\x80\x01", b"\xfe\xff\x03", b"\xff\xff\x03", b"\x80\x00"]),
     st.sampled_from([b"\x00", b"\xff\x7f", b"\xff\xff\x00", b"\xff\xff\xff\x01"]),
-    st.integers(0, 0xFFFF),
+    st.integers(0, 0xFFFF) | st.just(10000),
     st.sampled_from([b"", bytes(6), b"\x01\xfe\x7f" * 2, b"\x00\x80\x01\0\0\0", b"\0\0\0\1\1\1"]),
+    st.sampled_from([b"modl", bytes(4)]),
 )
 
 
 @settings(max_examples=400, deadline=None)
 @given(HEAD)
-def test_both_readers_agree_on_heads(fields: tuple[int, bytes, bytes, int, bytes]) -> None:
-    kind, width, height, quality, axes = fields
-    head = b"\x89AEC\x01modl" + bytes([kind]) + width + height + pack_varint(quality) + axes
+def test_both_readers_agree_on_heads(fields: tuple[int, bytes, bytes, int, bytes, bytes]) -> None:
+    kind, width, height, quality, axes, model = fields
+    head = b"\x89AEC\x01" + model + bytes([kind]) + width + height + pack_varint(quality) + axes
     head += (zlib.crc32(head) % 2**16).to_bytes(2, "little")
-    for body in (b"\x01\x02\x00\xff", b""):
+    streams = [b"", *(exact_start(*sides) or b"" for sides in ((1, 1), (128, 1), (255, 255)))]
+    for body, stream in itertools.product((b"\x01\x02\x00\xff", b""), streams):
         chunks = b""
-        for chunk in (body, b"\x7cabcde"):
+        for chunk in (body, b"\x7cab" + stream + b"cde"):
             crc = zlib.crc32(head + chunk).to_bytes(4, "little")
             chunks += chunk + crc if chunk else b""
         ours, theirs = verdicts(head + chunks)

@@ -33,6 +33,8 @@ def points(tool: dict[str, Any], *values: tuple[int, float]) -> list[Any]:
         (((10, 9.0), (10, 8.0)), False, 1),  # no larger
         (((10, 9.0), (10, 8.0)), True, 0),
         (((10, 9.0), (9, 8.0)), True, 1),  # smaller, even of one colour
+        (((10, 9.0), (11, 0.0), (11, 0.0)), False, 0),  # exact from some quality on
+        (((10, 0.0), (9, 0.0)), False, 1),
         (((10, 9.0), (11, 9.0)), False, 1),  # no better
         (((10, 9.0), (9, 9.5), (8, 9.6)), False, 4),
         (((10, 0.3), (11, 0.4), (12, 0.0), (13, 0.0), (14, 0.1)), False, 0),  # rounding, lossless

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 import synthetic
 
-from aecodec import codec, container, rate, tuning, weights, window
+from aecodec import codec, container, decoding, rate, tuning, weights, window
 from aecodec.container import Colour, Header, Tile
 from aecodec.entropy import Groups, SymbolEncoder, TableSet
 from aecodec.errors import FormatError, LimitError, ModelError, PictureError, SymbolError
@@ -250,12 +250,12 @@ def test_no_seams_in_the_decoder(mode: str, monkeypatch: pytest.MonkeyPatch) -> 
         rows = slice(top // 16, (top + size[0]) // 16)
         return y_hat[:, rows, left // 16 : (left + size[1]) // 16]
 
-    monkeypatch.setattr(codec, "decode_tile", cut)
+    monkeypatch.setattr(decoding, "decode_tile", cut)
     results = []
     for header in (one, many):
         tiles = tuple(Tile(index, b"x") for index in range(header.tile_count))
         file = container.AecFile(header, tiles)
-        results.append(codec._decode_pixels(model, file, 2).astype(int))
+        results.append(decoding.paint_tiles(model, file, 2).astype(int))
     assert many.tile_count == 6
     assert results[0].std() > 5
     assert np.abs(results[0] - results[1]).max() <= 1

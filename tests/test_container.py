@@ -117,8 +117,9 @@ HEAD_CASES: list[tuple[str, bytes, type[AecError], str]] = [
     ("version 2", b"\x89AEC\x02" + bytes(40), UnsupportedError, "version 2"),
     ("no check", GOLDEN_HEAD, FormatError, "cut short"),
     ("wrong check", GOLDEN_HEAD + bytes(2), ChecksumError, "head of the file is damaged"),
-    ("colour 2", b"\x89AEC\x01modl\x02\x02\x01\xcc\x3a", UnsupportedError, "kind 0x02"),
-    ("colour 3", b"\x89AEC\x01modl\x03\x02\x01\xcc\x3a", UnsupportedError, "kind 0x03"),
+    ("exact grey of a model", b"\x89AEC\x01modl\x02\x02\x01\x90\x4e", FormatError, "no model"),
+    ("exact at 75", b"\x89AEC\x01\0\0\0\0\x03\x02\x01\xcc\x3a", FormatError, "quality 100"),
+    ("exact turned", b"\x89AEC\x01\0\0\0\0\x0b\x02\x01\x90\x4e" + b"\1" * 6, FormatError, "turned"),
     ("no axes", b"\x89AEC\x01modl\x09\x02\x01\xcc\x3a", FormatError, "cut short"),
     ("axes of 0", b"\x89AEC\x01modl\x09\x02\x01\xcc\x3a" + bytes(6), FormatError, "by nothing"),
     (

@@ -8,7 +8,7 @@ import pytest
 import synthetic
 
 import aecodec
-from aecodec import api, codec, container
+from aecodec import api, codec, container, decoding
 from aecodec.model import open_model
 from aecodec.picture import to_image
 from aecodec.transforms import OnnxNetworks
@@ -17,7 +17,7 @@ from aecodec.transforms import OnnxNetworks
 def drawn(y_hat: npt.NDArray[np.float32], data: bytes) -> npt.NDArray[np.int64]:
     """The synthesis of a whole plane of latents at the quality of a file, cut to its size."""
     found = aecodec.info(data)
-    networks = codec._model_of(open_model(found.model), container.read(data)).networks
+    networks = decoding.model_of(open_model(found.model), container.read(data)).networks
     x_hat = networks.synthesis(y_hat, round(found.quality * 100))
     return x_hat[: found.height, : found.width].astype(int)
 

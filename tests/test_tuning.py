@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import aecodec
-from aecodec import codec, container, moments, tuning
+from aecodec import codec, container, decoding, moments, tuning
 from aecodec.axes import matrix
 from aecodec.cost import Cost
 from aecodec.effort import LEVELS
@@ -120,7 +120,7 @@ def test_other_runtimes_decode_it_alike(tuned: bytes, turned: bool, model: Model
         file = replace(file, header=replace(file.header, axes=(9, -4, 12, 1, 0, -3)))
     networks = TorchNetworks(model.weights.folder, model.weights.tensors("vectors"), "cpu")
     pictures = [
-        codec._decode_pixels(codec._model_of(each, file), file, 1).astype(int)
+        decoding.paint_tiles(decoding.model_of(each, file), file, 1).astype(int)
         for each in (model, replace(model, networks=networks))
     ]
     assert np.abs(pictures[0] - pictures[1]).max() <= 1

@@ -17,6 +17,12 @@ class Refused(Exception):
     """The file breaks a rule; the message says which."""
 
 
+def refuse(*rules: tuple[object, str]) -> None:
+    for broken, message in rules:
+        if broken:
+            raise Refused(message)
+
+
 class Bytes:
     """A cursor over the file that never reads past its end."""
 
@@ -24,8 +30,7 @@ class Bytes:
         self.data, self.at = data, 0
 
     def take(self, count: int) -> bytes:
-        if count > len(self.data) - self.at:
-            raise Refused(f"cut short: {count} bytes expected at byte {self.at}")
+        refuse((count > len(self.data) - self.at, f"cut short: {count} bytes due at {self.at}"))
         self.at += count
         return self.data[self.at - count : self.at]
 
@@ -34,54 +39,47 @@ class Bytes:
 
     def varint(self, longest: int) -> int:
         start, value = self.at, 0
-        while True:
+        for place in range(longest):
             byte = self.number(1)
-            value += (byte & 0x7F) << (7 * (self.at - start - 1))
+            value += (byte & 0x7F) << (7 * place)
             if byte < 0x80:
-                break
-            if self.at - start == longest:
-                raise Refused(f"varint of more than {longest} bytes at byte {start}")
-        if byte == 0 and self.at - start > 1:
-            raise Refused(f"varint not canonical at byte {start}")
-        return value
+                refuse((place and not byte, f"varint not canonical at byte {start}"))
+                return value
+        raise Refused(f"varint of more than {longest} bytes at byte {start}")
 
 
-def check_head(file: Bytes, report: list[str]) -> tuple[int, bool, int, int, int]:
-    """(tiles, alpha expected, width, height, CRC-32 of the whole head)."""
-    if file.data[:4] != b"\x89AEC":
-        raise Refused("not an .aec file")
-    file.take(4)
-    version = file.number(1)
-    if version != 1:
-        raise Refused(f"version {version} is not 1")
+def check_head(file: Bytes, report: list[str]) -> tuple[int, int, int, int, int, int]:
+    """(tiles, their side, kind, width, height, CRC-32 of the whole head)."""
+    refuse((file.data[:4] != b"\x89AEC", "not an .aec file"))
+    refuse(((version := file.take(5)[4]) != 1, f"version {version} is not 1"))
     model, kind = file.take(4).hex(), file.number(1)
     width, height, quality = file.varint(3) + 1, file.varint(3) + 1, file.varint(2)
     axes = file.take(6) if kind & 8 else b""
-    if zlib.crc32(file.data[: file.at]) % 2**16 != file.number(2):
-        raise Refused("check of the head does not match")
-    colour, alpha, code = kind & 3, bool(kind & 4), kind >> 4
-    if colour > 1 or code > 7:
-        raise Refused(f"reserved value in kind 0x{kind:02x}")
-    if axes and (colour != 1 or 128 in axes or not any(axes[:3])):
-        raise Refused(f"axes {axes.hex()} not allowed")
-    if width > 65535 or height > 65535 or quality > 10000:
-        raise Refused(f"{width}x{height} at quality {quality / 100:g} is outside the limits")
+    check = zlib.crc32(file.data[: file.at]) % 2**16
+    refuse((check != file.number(2), "check of the head does not match"))
+    colour, exact, alpha, code = kind & 1, kind & 2, bool(kind & 4), kind >> 4
     side = 64 << code if code else 65535
-    if min(side, width) * min(side, height) > 2**22:
-        raise Refused("a tile has more than 2^22 pixels")
-    tiles = -(-width // side) * -(-height // side)
-    if tiles * 8 > len(file.data) - file.at:
-        raise Refused(f"{tiles} tiles do not fit in the {len(file.data) - file.at} bytes left")
-    text = ("grey", "RGB")[colour] + " with alpha" * alpha + ", axes turned" * bool(axes)
-    report.append(f"head: {width}x{height} {text}, quality {quality / 100:g}, model {model}")
-    report.append(f"tiles: {tiles}" + (f" of side {side}" if code else ""))
-    return tiles, alpha, width, height, zlib.crc32(file.data[: file.at])
+    tiles, left = -(-width // side) * -(-height // side), len(file.data) - file.at
+    bad_axes = axes and (exact or colour != 1 or 128 in axes or not any(axes[:3]))
+    refuse(
+        (code > 7, f"reserved value in kind 0x{kind:02x}"),
+        (bad_axes, f"axes {axes.hex()} not allowed"),
+        (exact and (int(model, 16) or quality != 10000), "exact with a model or below quality 100"),
+        (max(width, height) > 65535 or quality > 10000, f"{width}x{height}, {quality}: too much"),
+        (min(side, width) * min(side, height) > 2**22, "a tile has more than 2^22 pixels"),
+        (tiles * 8 > left, f"{tiles} tiles do not fit in the {left} bytes left"),
+    )
+    text = ("grey", "RGB")[colour] + " with alpha" * alpha + ", exact" * (exact // 2)
+    text += ", axes turned" * bool(axes)
+    head = f"head: {width}x{height} {text}, quality {quality / 100:g}, model {model}"
+    report += [head, f"tiles: {tiles}" + (f" of side {side}" if code else "")]
+    return tiles, side, kind, width, height, zlib.crc32(file.data[: file.at])
 
 
 def check_chunks(file: Bytes, report: list[str]) -> None:
     """Frame, order, number and checksums of all chunks up to the end of the file."""
-    tiles, alpha, width, height, seed = check_head(file, report)
-    seen: list[int] = []
+    tiles, side, flags, width, height, seed = check_head(file, report)
+    exact, alpha, seen = flags & 2, bool(flags & 4), list[int]()
     while file.at < len(file.data):
         start = file.at
         kind = file.number(1)
@@ -89,45 +87,45 @@ def check_chunks(file: Bytes, report: list[str]) -> None:
         body = file.take(max(left - 4, 0) if kind == 0x7C else file.varint(5))
         computed = zlib.crc32(file.data[start : file.at], seed)
         name = f"{NAMES.get(kind, f'type 0x{kind:02x}')} at byte {start}"
-        if file.number(4) != computed:
-            raise Refused(f"CRC-32 does not match: {name}")
-        if kind < 0x80 and kind not in NAMES:
-            raise Refused(f"unknown critical chunk: {name}")
         tile, done = kind in (2, 0x7C), seen.count(2)
-        if not tile and kind in seen:
-            raise Refused(f"repeated: {name}")
-        if (not tile and (done or 1 in seen or (kind > 0x7F and 0x55 in seen))) or done == tiles:
-            raise Refused(f"out of order: {name}")
-        if tile and (kind == 0x7C) != (done + 1 == tiles):
-            raise Refused(f"type of the last tile and number of tiles do not agree: {name}")
-        if (kind == 1 and not alpha) or (tile and alpha and 1 not in seen):
-            raise Refused(f"ALPHA chunk and kind do not agree: {name}")
+        late = not tile and (done or 1 in seen or (kind > 0x7F and 0x55 in seen))
+        least = 3 if tile else 11 if kind == 0x55 else 1
         long = len(body) > 2**24 and kind not in (1, 2, 0x7C)
-        if len(body) < (3 if tile else 11 if kind == 0x55 else 1) or long:
-            raise Refused(f"length {len(body)} not allowed: {name}")
+        refuse(
+            (file.number(4) != computed, f"CRC-32 does not match: {name}"),
+            (kind < 0x80 and kind not in NAMES, f"unknown critical chunk: {name}"),
+            (not tile and kind in seen, f"repeated: {name}"),
+            (late or done == tiles, f"out of order: {name}"),
+            (tile and (kind == 0x7C) != (done + 1 == tiles), f"last tile or not: {name}"),
+            (alpha < (kind == 1) or (tile and alpha > (1 in seen)), f"ALPHA and kind: {name}"),
+            (exact and kind == 0x55, f"FILTER in an exact picture: {name}"),
+            (len(body) < least or long, f"length {len(body)} not allowed: {name}"),
+        )
+        if exact and tile:
+            row, column = divmod(done, -(-width // side))
+            high, wide = min(side, height - row * side), min(side, width - column * side)
+            stream = b"/" + ((wide - 1) | (high - 1) << 14).to_bytes(4, "little")
+            refuse((body[2:7] != stream or max(high, wide) > 2**14, f"not VP8L: {name}"))
         if kind == 1:
             check_alpha(body, width, height)
         report.append(f"{name}: {len(body)} bytes" + f", symbols {body[1::-1].hex()}" * tile)
         seen.append(2 if tile else kind)
-    if seen.count(2) != tiles:
-        raise Refused(f"{seen.count(2)} of {tiles} tiles")
+    refuse((seen.count(2) != tiles, f"{seen.count(2)} of {tiles} tiles"))
 
 
 def check_alpha(body: bytes, width: int, height: int) -> None:
     """The plane inflates to the size of the picture and uses known filters."""
     if body[0] == 0 and len(body) == 2:
         return
-    if body[0] != 1:
-        raise Refused("alpha: unknown method")
+    refuse((body[0] != 1, "alpha: unknown method"))
     inflate, size = zlib.decompressobj(), height * (width + 1)
     try:
         rows = inflate.decompress(body[1:], size + 1)
     except zlib.error as error:
         raise Refused(f"alpha: {error}") from error
-    if len(rows) != size or not inflate.eof or inflate.unused_data:
-        raise Refused("alpha: does not inflate to the size of the picture")
-    if max(rows[:: width + 1]) > 3:
-        raise Refused("alpha: unknown filter")
+    whole = len(rows) == size and inflate.eof and not inflate.unused_data
+    refuse((not whole, "alpha: does not inflate to the size of the picture"))
+    refuse((max(rows[:: width + 1]) > 3, "alpha: unknown filter"))
 
 
 def main(paths: list[str]) -> int:
@@ -137,11 +135,10 @@ def main(paths: list[str]) -> int:
         try:
             with open(path, "rb") as stream:
                 check_chunks(Bytes(stream.read()), report)
+            print(f"{path}: ok", *report, sep="\n  ")
         except (Refused, OSError) as error:
             print(f"{path}: refused: {error}", file=sys.stderr)
             status = 1
-        else:
-            print(f"{path}: ok", *report, sep="\n  ")
     return status
 
 

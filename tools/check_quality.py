@@ -8,7 +8,8 @@ rise strictly is treated so:
 
 - PSNR above 50 dB may stand still or fall, as long as it stays above 50 dB: what is left is the
   rounding to 8 bits. Equal pictures (no error at all) belong here.
-- The file of a picture of one single colour may keep its size, but not shrink.
+- The file of a picture of one single colour may keep its size, but not shrink; so may one that
+  keeps the picture exactly.
 
 Then a table: PSNR of R, G and B and their mean shift (decoded minus original, in levels).
 """
@@ -66,7 +67,8 @@ def violations(points: list[Point], flat: bool) -> list[str]:
     found = []
     for before, now in itertools.pairwise(points):
         step = f"quality {before.quality:g} -> {now.quality:g}"
-        if now.size < before.size or (now.size == before.size and not flat):
+        may_stay = flat or before.psnr == now.psnr == math.inf
+        if now.size < before.size or (now.size == before.size and not may_stay):
             found.append(f"{step}: {before.size} -> {now.size} bytes")
         if now.psnr <= before.psnr and now.psnr < ROUNDING:
             found.append(f"{step}: {before.psnr:.3f} -> {now.psnr:.3f} dB")

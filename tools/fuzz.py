@@ -23,14 +23,20 @@ from pathlib import Path
 import numpy as np
 
 import aecodec
-from aecodec import codec, container, tuning
+from aecodec import codec, container, exact, tuning
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.errors import AecError
+from aecodec.head import FINEST, exact_start
 from aecodec.model import open_model
 from aecodec.picture import Picture
 
 MAX_PIXELS = 2**14  # of a decoded mutant: a tiny file may claim any picture that is allowed
 INTERESTING = (0x00, 0x01, 0x7F, 0x80, 0xFF)
+
+
+def exactly(picture: Picture) -> AecFile | None:
+    """Its exact file, however large."""
+    return codec.Encoder(picture).exact
 
 
 def seeds() -> list[bytes]:
@@ -45,13 +51,20 @@ def seeds() -> list[bytes]:
         Picture(colour[:17, :16], np.full((17, 16), 128, np.uint8)),
         Picture((grey[..., None] * np.array([6, 3, 1]) // 7).astype(np.uint8)),  # axes turned
     ]
-    files = [codec.encode_picture(one, quality) for one in pictures for quality in (10, 80)]
-    tiles = codec.TILE, codec.SINGLE_TILE_PIXELS
+    files = [
+        codec.encode_picture(one, quality, exactly=False)
+        for one in pictures
+        for quality in (10, 80)
+    ]
+    before = codec.TILE, codec.SINGLE_TILE_PIXELS, exact.PROMISING
+    exact.PROMISING = 0.0
     try:
         codec.TILE, codec.SINGLE_TILE_PIXELS = 128, 64
-        files.append(codec.encode_picture(Picture(colour[:2].repeat(3, 1)), 40))
+        wide = Picture(colour[:2].repeat(3, 1))
+        files.append(codec.encode_picture(wide, 40, exactly=False))
+        files += [container.write(same) for one in (*pictures[:2], wide) if (same := exactly(one))]
     finally:
-        codec.TILE, codec.SINGLE_TILE_PIXELS = tiles
+        codec.TILE, codec.SINGLE_TILE_PIXELS, exact.PROMISING = before
     model = open_model()
     if model.networks.can_tune:
         layer = tuning.Layer.of(model, 3)
@@ -128,17 +141,21 @@ def rebuilt(data: bytes, source: random.Random) -> bytes:
         axes = [source.randrange(-127, 128) * (colour == Colour.RGB) for _ in range(6)]
         axes = axes if any(axes[:3]) and source.randrange(2) else [0] * 6
         start = header.model_id, colour, header.alpha, sides[0], sides[1]
-        header = Header(
-            *start, quality, tile, (axes[0], axes[1], axes[2], axes[3], axes[4], axes[5])
-        )
+        six = (axes[0], axes[1], axes[2], axes[3], axes[4], axes[5])
+        if header.exact:
+            header = Header(*start, FINEST, tile, exact=True)
+        else:
+            header = Header(*start, quality, tile, six)
     if alpha is not None and source.randrange(3) == 0:
         alpha = mutate(alpha, source) or b"\0"
     tiles = []
-    for index in range(header.tile_count):
+    for index, (left, top, right, bottom) in enumerate(header.boxes):
         old = file.tiles[index % len(file.tiles)]
         payload = b"" if old is None else old.payload
         if source.randrange(4):
             payload = mutate(payload, source)
+        if header.exact:  # a stream of the right size
+            payload = (exact_start(right - left, bottom - top) or b"") + payload[5:]
         tiles.append(
             Tile(source.randrange(2**16) if old is None else old.checksum, payload or b"\0")
         )

@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import synthetic  # noqa: E402 - the drawings that the tests use
 
-from aecodec import codec, container, rate, tuning, weights  # noqa: E402
+from aecodec import codec, container, exact, rate, tuning, weights  # noqa: E402
 
 FOLDER = ROOT / "tests" / "golden"
 MAX_TOTAL = 200_000  # bytes of all files of one model
@@ -34,7 +34,8 @@ SAMPLES = 24
 
 TUNED = 40.0  # what a squared error counts for, so that tuning the filter pays on a small picture
 
-# mode, width, height, quality, metadata, side of a tile or 0; a "tuned" one has a FILTER chunk
+# mode, width, height, quality, metadata, side of a tile or 0; a "tuned" one has a FILTER chunk, an
+# "exact" one its samples
 CASES = (
     ("RGB", 1, 1, 75, False, 0),
     ("L", 1, 1, 75, False, 0),
@@ -62,22 +63,31 @@ CASES = (
     ("orange", 130, 131, 35, False, 128),
     ("tuned RGB", 96, 80, 70, False, 0),
     ("tuned orange", 140, 100, 15, False, 128),
+    ("exact RGB", 33, 31, 100, False, 0),
+    ("exact L", 65, 30, 100, False, 0),
+    ("exact RGBA", 131, 15, 100, True, 128),
 )
 
 
-def encode(source: Any, quality: float, tile: int, model: str, tuned: bool = False) -> bytes:
-    """The file of a picture, with tiles of a given side where one is given."""
-    before = codec.TILE, codec.SINGLE_TILE_PIXELS, tuning.fitted
+def encode(source: Any, quality: float, tile: int, model: str, how: str = "") -> bytes:
+    """The file of a picture, with tiles of a given side where one is given; how: tuned, exact."""
+    before = codec.TILE, codec.SINGLE_TILE_PIXELS, tuning.fitted, exact.PROMISING
     try:
         if tile:
             codec.TILE, codec.SINGLE_TILE_PIXELS = tile, 0
-        if tuned:
+        if how == "exact":
+            exact.PROMISING = 0.0
+            file = codec.Encoder(source, threads=1, model=model).exact
+            assert file is not None
+            return container.write(file)
+        if how == "tuned":
             fitted = tuning.fitted
             tuning.fitted = lambda *given: fitted(*given[:-1], TUNED * given[-1])
-        options = {"threads": 1, "verify": True, "model": model, "effort": 4 if tuned else None}
-        return codec.encode_picture(source, quality, **options)
+        options = {"threads": 1, "verify": True, "model": model, "exactly": False}
+        effort = 4 if how == "tuned" else None
+        return codec.encode_picture(source, quality, effort=effort, **options)
     finally:
-        codec.TILE, codec.SINGLE_TILE_PIXELS, tuning.fitted = before
+        codec.TILE, codec.SINGLE_TILE_PIXELS, tuning.fitted, exact.PROMISING = before
 
 
 def samples(pixels: npt.NDArray[np.uint8]) -> list[int]:
@@ -114,7 +124,7 @@ def write(model: str) -> int:
     for case in CASES:
         mode, width, height, quality, metadata, tile = case
         source = synthetic.picture(mode.split()[-1], width, height, metadata=metadata)
-        data = encode(source, quality, tile, model, mode.startswith("tuned"))
+        data = encode(source, quality, tile, model, mode.split()[0])
         kind = mode.lower().replace(" ", "-")
         name = f"{kind}-{width}x{height}-q{quality:g}{'-tiles' if tile else ''}.aec"
         (folder / name).write_bytes(data)
