@@ -52,7 +52,7 @@ class Level:
     """
 
     number: int
-    first: tuple[float, float] = (0.4, 0.7)
+    first: tuple[float, float] = (0.3, 0.5)
     later: tuple[float, float] = (0.8, 1.1)
     by_cost: bool = True
     looks: int = 1

@@ -49,7 +49,7 @@ FIRST_PULL, FINER_PULL, LARGER_PULL, LARGE = 0.5, 0.3, 0.3, 32
 SECOND_PULL, GUESSED = 0.5, 0.7
 # Quality (hundredths) from which dead zones have their second strength, and how much more of it
 # there is after looks; chosen on the validation set.
-FULL_AT, SECOND = 6000, 0.35
+FULL_AT, SECOND = 6000, 0.24
 # Share of what symbols make later ones cost that is believed, from pass to pass, and how much the
 # last pass counts in it: these slopes are those of one choice of symbols, and change with it.
 FORESIGHT, FORESIGHT_GROWTH, NEWEST = 0.9, 0.05, 0.5
