@@ -41,8 +41,10 @@ from aecodec.window import Box, Window, cut, grow, inner, padded
 __all__ = ["Encoder", "decode_damaged", "decode_file", "encode_picture"]
 
 Float = npt.NDArray[np.float32]
+CodedTile = tuple[Tile, Float | None, bytes]  # its y_hat if that is kept, and a digest of it
 
 SINGLE_TILE_PIXELS = 3 * 2**20  # larger pictures are tiled
+HOPELESS = 2.0  # times the exact file that a draft takes where a search is left out
 KEPT_PIXELS = 2**24  # latents of larger pictures are not kept between encodings
 
 
@@ -129,21 +131,41 @@ class Encoder:
         if not 0 <= quality <= 100:  # also refuses NaN
             raise FormatError(f"quality {quality:g} is not between 0 and 100")
         level = DRAFT if draft and self.slow else self._level
+        if self._surely_exact(quality, level):
+            assert self.exact is not None
+            return self._keep_file(self.exact, [])
+        file, found = self._transformed(quality, level)
+        if self.exact is not None and len(container.write(self.exact)) <= len(
+            container.write(file)
+        ):
+            file, found = self.exact, []
+        return self._keep_file(file, found)
+
+    def _transformed(self, quality: float, level: Level) -> tuple[AecFile, list[CodedTile]]:
+        """The file of quantised latents, and its tiles with what else is known of them."""
         header = self._turned(
             _header(self._picture, self._model.weights.id, round(quality * 100)), level
         )
         sample = self._sample(header, level)
         found = self._tiles(header, level, sample)
-        self._y_hat = [y_hat for _, y_hat, _ in found if y_hat is not None]
         tiles, (icc, exif, xmp) = tuple(tile for tile, *_ in found), self._metadata
         change = None if sample is None else chunk(self._model, header.quality, sample)
-        self._file = AecFile(header, tiles, self._alpha, icc, exif, xmp, change)
-        data = container.write(self._file)
-        if self.exact is not None and len(same := container.write(self.exact)) <= len(data):
-            self._file, self._y_hat, data, found = self.exact, [], same, []
+        return AecFile(header, tiles, self._alpha, icc, exif, xmp, change), found
+
+    def _keep_file(self, file: AecFile, found: list[CodedTile]) -> bytes:
+        """The bytes of a file; what `decoded` and `verify` need of it is kept."""
+        self._file, data = file, container.write(file)
+        self._y_hat = [y_hat for _, y_hat, _ in found if y_hat is not None]
         if self._verifiable:
             self._digests[_digest(data)] = [digest for *_, digest in found]
         return data
+
+    def _surely_exact(self, quality: float, level: Level) -> bool:
+        """Whether a search can be left out: no search makes a draft so much smaller."""
+        if self.exact is None or not level.passes:
+            return False
+        draft, _ = self._transformed(quality, DRAFT)
+        return len(container.write(draft)) > HOPELESS * len(container.write(self.exact))
 
     @functools.cached_property
     def exact(self) -> AecFile | None:
@@ -237,9 +259,7 @@ class Encoder:
         """Tiles that are coded at once."""
         return 1 if header.tile_count == 1 or level.gradients else self._threads
 
-    def _tiles(
-        self, header: Header, level: Level, sample: Sample | None
-    ) -> list[tuple[Tile, Float | None, bytes]]:
+    def _tiles(self, header: Header, level: Level, sample: Sample | None) -> list[CodedTile]:
         """The coded tiles, their y_hat if these are to be kept, and digests of them.
 
         sample: where to add what the filter is tuned by.
@@ -249,7 +269,7 @@ class Encoder:
         watch = Watch(header.tile_count, workers, self._time_limit, self._report)
         turn = threading.BoundedSemaphore(painters(workers))
 
-        def encode_box(box: Box) -> tuple[Tile, Float | None, bytes]:
+        def encode_box(box: Box) -> CodedTile:
             with watch.tile() as clock:
                 window = self._window(model, header, box)
                 coded = choose(model, window, header.quality, grey, level, clock, turn)

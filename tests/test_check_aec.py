@@ -195,10 +195,14 @@ def test_command(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("file") is None, reason="no file(1) here")
 def test_file_magic(tmp_path: Path) -> None:
     path = tmp_path / "picture"
-    path.write_bytes(container.write(EXAMPLE))
     command = ["file", "-b", "-m", str(ROOT / "docs" / "aec.magic")]
-    said = subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout
-    assert said == ("AEC learned-codec image data, version 1, model 0a1b2c3d, RGB, with alpha\n")
+    for file, text in (
+        (EXACT, "model 00000000, RGB, exact"),
+        (EXAMPLE, "model 0a1b2c3d, RGB, with alpha"),
+    ):
+        path.write_bytes(container.write(file))
+        done = subprocess.run([*command, str(path)], capture_output=True, text=True, check=True)
+        assert done.stdout == f"AEC learned-codec image data, version 1, {text}\n"
     kind = subprocess.run([*command, "-i", str(path)], capture_output=True, text=True, check=True)
     assert kind.stdout.startswith("image/x-aec")
 

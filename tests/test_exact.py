@@ -16,7 +16,7 @@ from PIL import Image
 from scripts import load_script
 
 import aecodec
-from aecodec import cli, codec, container, decoding, exact, pillow_plugin, rate
+from aecodec import cli, codec, container, decoding, exact, pillow_plugin, rate, search
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.errors import FormatError, SymbolError, UnsupportedError
 from aecodec.picture import Picture
@@ -75,6 +75,14 @@ def test_the_smaller_file_wins() -> None:
     assert not container.read_header(files[0]).exact
     assert files[-1] == same
     assert [len(data) for data in files] == sorted(len(data) for data in files)
+
+
+def test_no_search_where_the_exact_file_is_far_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = codec.encode_picture(PAGE, 50)
+    monkeypatch.setattr(search.Cost, "corrected", None)  # every pass needs it
+    encoder = codec.Encoder(PAGE, effort=8)
+    assert encoder.encode(50) == at_once
+    assert encoder.verify(at_once) == math.inf
 
 
 def test_photographs_are_not_even_tried(monkeypatch: pytest.MonkeyPatch) -> None:
