@@ -116,7 +116,7 @@ def info(data: bytes) -> Info:
         mode=mode,
         exact=header.exact,
         quality=header.quality / 100,
-        model="" if header.exact else header.model_id.hex(),
+        model=header.model,
         version=container.VERSION,
         bytes=len(data),
         bpp=len(data) * 8 / (header.width * header.height),

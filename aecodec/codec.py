@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from aecodec import alpha, container, exact
 from aecodec.axes import FROM, best_axes, guessed_axes, matrix, turned_model
 from aecodec.container import AecFile, Axes, Colour, Header, Tile
-from aecodec.decoding import decode_damaged, decode_file, decode_pixels, model_of
+from aecodec.decoding import decode_damaged, decode_file, model_of, pixel_decoder
 from aecodec.distortion import decibels, squared_error
 from aecodec.effort import DRAFT, Level
 from aecodec.effort import level as effort_level
@@ -114,7 +115,7 @@ class Encoder:
         self._latents: dict[tuple[Axes, Box], Float] = {}
         self._guess: Axes | None = None
         self._y_hat: list[Float] = []
-        self._file: AecFile | None = None
+        self._coded = b""  # the file encoded last
         self._digests: dict[bytes, list[bytes]] = {}  # of each tile's y_hat, by that of the file
 
     @property
@@ -132,16 +133,13 @@ class Encoder:
             raise FormatError(f"quality {quality:g} is not between 0 and 100")
         level = DRAFT if draft and self.slow else self._level
         if self._surely_exact(quality, level):
-            assert self.exact is not None
-            return self._keep_file(self.exact, [])
-        file, found = self._transformed(quality, level)
-        if self.exact is not None and len(container.write(self.exact)) <= len(
-            container.write(file)
-        ):
-            file, found = self.exact, []
-        return self._keep_file(file, found)
+            return self._taken(self._exact_bytes)
+        data, found = self._transformed(quality, level)
+        if self._exact_bytes and len(self._exact_bytes) <= len(data):
+            return self._taken(self._exact_bytes)
+        return self._taken(data, found)
 
-    def _transformed(self, quality: float, level: Level) -> tuple[AecFile, list[CodedTile]]:
+    def _transformed(self, quality: float, level: Level) -> tuple[bytes, list[CodedTile]]:
         """The file of quantised latents, and its tiles with what else is known of them."""
         header = self._turned(
             _header(self._picture, self._model.weights.id, round(quality * 100)), level
@@ -150,11 +148,12 @@ class Encoder:
         found = self._tiles(header, level, sample)
         tiles, (icc, exif, xmp) = tuple(tile for tile, *_ in found), self._metadata
         change = None if sample is None else chunk(self._model, header.quality, sample)
-        return AecFile(header, tiles, self._alpha, icc, exif, xmp, change), found
+        file = AecFile(header, tiles, self._alpha, icc, exif, xmp, change)
+        return container.write(file), found
 
-    def _keep_file(self, file: AecFile, found: list[CodedTile]) -> bytes:
-        """The bytes of a file; what `decoded` and `verify` need of it is kept."""
-        self._file, data = file, container.write(file)
+    def _taken(self, data: bytes, found: Sequence[CodedTile] = ()) -> bytes:
+        """The file that was chosen; what `decoded` and `verify` need of it is kept."""
+        self._coded = data
         self._y_hat = [y_hat for _, y_hat, _ in found if y_hat is not None]
         if self._verifiable:
             self._digests[_digest(data)] = [digest for *_, digest in found]
@@ -162,10 +161,15 @@ class Encoder:
 
     def _surely_exact(self, quality: float, level: Level) -> bool:
         """Whether a search can be left out: no search makes a draft so much smaller."""
-        if self.exact is None or not level.passes:
+        if not (self._exact_bytes and level.passes):
             return False
         draft, _ = self._transformed(quality, DRAFT)
-        return len(container.write(draft)) > HOPELESS * len(container.write(self.exact))
+        return len(draft) > HOPELESS * len(self._exact_bytes)
+
+    @functools.cached_property
+    def _exact_bytes(self) -> bytes:
+        """Those of the file that keeps every sample, or none."""
+        return b"" if self.exact is None else container.write(self.exact)
 
     @functools.cached_property
     def exact(self) -> AecFile | None:
@@ -225,12 +229,12 @@ class Encoder:
 
     def decoded(self) -> Picture:
         """What a decoder makes of the file encoded last; its symbols are not decoded again."""
-        assert self._file is not None
+        file = container.read(self._coded, container.MAX_SIDE**2)
         if self._y_hat:
-            model = model_of(self._model, self._file)
-            pixels = paint(model, self._file.header, self._y_hat.__getitem__, self._threads)
+            model = model_of(self._model, file)
+            pixels = paint(model, file.header, self._y_hat.__getitem__, self._threads)
         else:  # not kept
-            pixels = decode_pixels(self._file, self._threads)
+            pixels = pixel_decoder(file, self._threads)(None)
         return Picture(pixels, self._picture.alpha)
 
     def _turned(self, header: Header, level: Level) -> Header:

@@ -194,7 +194,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, *, damaged_ok: bool = False)
             body = bytes(data[chunk.start : chunk.start + chunk.length]) if chunk.intact else None
             kind = _check_chunk(chunk, header, others, len(tiles))
             if kind == ChunkType.TILE:
-                if header.exact and body and body[2:7] != next(starts) and not damaged_ok:
+                if header.exact and not damaged_ok and (body or b"")[2:7] != next(starts):
                     raise FormatError(f"{chunk.name} chunk at byte {chunk.offset}: {NOT_EXACT}")
                 tiles.append(Tile(int.from_bytes(body[:2], "little"), body[2:]) if body else None)
             else:

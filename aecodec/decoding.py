@@ -7,6 +7,8 @@ container -> payload -> samples                                     of exact pic
 from __future__ import annotations
 
 import contextlib
+import functools
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -40,12 +42,11 @@ def decode_file(
     Raises FormatError, ChecksumError, UnsupportedError, LimitError, ModelError, SymbolError.
     """
     file = container.read(data, max_pixels)
-    header = file.header
+    header, decode = file.header, pixel_decoder(file, threads or default_threads())
     plane = None
     if file.alpha is not None:
         plane = alpha.unpack_alpha(file.alpha, header.height, header.width)
-    pixels = decode_pixels(file, threads or default_threads())
-    return Picture(pixels, plane, file.icc, file.exif, file.xmp)
+    return Picture(decode(None), plane, file.icc, file.exif, file.xmp)
 
 
 def decode_damaged(
@@ -57,7 +58,7 @@ def decode_damaged(
     picture is less exact. Raises what decode_file raises for the head and for the model.
     """
     file = container.read(data, max_pixels, damaged_ok=True)
-    header = file.header
+    header, decode = file.header, pixel_decoder(file, threads or default_threads())
     plane = None
     if file.alpha is not None:
         with contextlib.suppress(FormatError):
@@ -66,27 +67,28 @@ def decode_damaged(
     if alpha_lost:
         plane = np.full((header.height, header.width), 255, np.uint8)
     damaged: list[Box] = []
-    pixels = decode_pixels(file, threads or default_threads(), damaged)
+    pixels = decode(damaged)
     damaged.sort(key=lambda box: (box[1], box[0]))  # threads finish in any order
     picture = Picture(pixels, plane, file.icc, file.exif, file.xmp)
     show_damage(picture, damaged)
     return picture, survey(data, header, damaged, alpha_lost)
 
 
-def decode_pixels(file: AecFile, threads: int, damaged: list[Box] | None = None) -> Pixels:
-    """All tiles of a file. With a list `damaged`, tiles that cannot be decoded are noted there and
-    taken as zeros."""
-    header = file.header
-    if header.exact:
-        return exact.pixels_of(file, threads, damaged)
-    model = model_of(open_model(header.model_id.hex(), threads), file)
-    return paint_tiles(model, file, threads, damaged)
+def pixel_decoder(file: AecFile, threads: int) -> Callable[[list[Box] | None], Pixels]:
+    """What makes the pixels of a file: of all its tiles. Opens the model that it needs.
+
+    With a list instead of None, tiles that cannot be decoded are noted there and taken as zeros.
+    """
+    if file.header.exact:
+        return functools.partial(exact.pixels_of, file, threads)
+    model = open_model(file.header.model, threads)
+    return lambda damaged: paint_tiles(model_of(model, file), file, threads, damaged)
 
 
 def paint_tiles(
     model: Model, file: AecFile, threads: int, damaged: list[Box] | None = None
 ) -> Pixels:
-    """The same with a model that is open, as the file changes it."""
+    """The same of quantised latents, with the model as the file changes it."""
     header = file.header
     grey, boxes = header.colour is Colour.GREY, list(header.boxes)
 

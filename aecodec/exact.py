@@ -3,7 +3,7 @@
     samples of a tile -> lossless WebP (VP8L) -> payload, and back
 
 What repeats itself is what transform and prior are worst at, and what dictionaries are made for:
-a screenshot that at quality 95 would take 74 kB takes 19 kB so, and comes back as it was. The
+a screenshot that at quality 95 would take 73 kB takes 19 kB so, and comes back as it was. The
 coder is libwebp, through Pillow. docs/format.md is normative.
 """
 
@@ -23,7 +23,7 @@ from PIL import Image, features
 from aecodec.container import NOT_EXACT, AecFile, Colour, Header, Tile
 from aecodec.errors import FormatError, SymbolError, UnsupportedError
 from aecodec.head import FINEST, NO_AXES, NO_MODEL, exact_start
-from aecodec.paint import TILE, each
+from aecodec.paint import each, tile_workers
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -126,10 +126,7 @@ def parts(
                 raise
             return box, None
 
-    boxes = list(header.boxes)
-    left, top, right, bottom = boxes[0]
-    # Tiles larger than our own come from strangers: memory must not grow with the cores.
-    workers = max(1, min(threads, threads * TILE * TILE // ((right - left) * (bottom - top))))
+    boxes, workers = list(header.boxes), tile_workers(header, threads)
     for first in range(0, len(boxes), header.columns):
         row = range(first, first + header.columns)
         for box, pixels in each(part, row, len(boxes) > 1, workers):

@@ -86,6 +86,11 @@ class Header:
             )
 
     @property
+    def model(self) -> str:
+        """The model's id as people read it; "" of an exact picture, which needs none."""
+        return "" if self.exact else self.model_id.hex()
+
+    @property
     def columns(self) -> int:
         """Tiles side by side."""
         return -(-self.width // self.tile) if self.tile else 1

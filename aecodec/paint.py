@@ -42,6 +42,15 @@ def painters(workers: int) -> int:
     return -(-workers // 4)
 
 
+def tile_workers(header: Header, threads: int) -> int:
+    """How many tiles may be decoded at once.
+
+    Tiles larger than our own come from strangers: memory must not grow with the cores.
+    """
+    left, top, right, bottom = next(header.boxes)
+    return max(1, min(threads, threads * TILE * TILE // ((right - left) * (bottom - top))))
+
+
 def paint(model: Model, header: Header, latents: Callable[[int], Float], threads: int) -> Pixels:
     """The pixels (H,W) or (H,W,3) of y_hat (M,h,w) of every tile; see `painted_rows`."""
     shape = (header.height, header.width)
@@ -60,9 +69,7 @@ def painted_rows(
     grey = header.colour is Colour.GREY
     boxes, margin = list(header.boxes), model.halo // LATENT
     parallel = header.tile_count > 1
-    left, top, right, bottom = boxes[0]
-    # Tiles larger than our own come from strangers: memory must not grow with the cores.
-    workers = max(1, min(threads, threads * TILE * TILE // ((right - left) * (bottom - top))))
+    workers = tile_workers(header, threads)
 
     def row(index: int) -> list[Float]:
         part = range(index * header.columns, (index + 1) * header.columns)

@@ -53,7 +53,7 @@ class AecImageFile(ImageFile.ImageFile):
         found = {"icc_profile": file.icc, "exif": exif, "xmp": file.xmp}
         self.info.update({key: value for key, value in found.items() if value})
         self.info["quality"] = header.quality / 100
-        self.info["model"] = "" if header.exact else header.model_id.hex()
+        self.info["model"] = header.model
         self._coded = True
 
     def load(self) -> Any:

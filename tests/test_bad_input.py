@@ -15,7 +15,7 @@ import synthetic
 from PIL import Image
 
 import aecodec
-from aecodec import cli, codec, container
+from aecodec import cli, codec, container, decoding
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.errors import AecError, FormatError, LimitError, ModelError, SymbolError
 from aecodec.varint import pack_varint
@@ -154,8 +154,9 @@ def test_small_files_that_claim_much(width: int, height: int, tile_code: int) ->
         tracemalloc.stop()
 
 
-def test_model_is_asked_for_before_memory_is_taken() -> None:
-    """A file of many tiles for a model that nobody has."""
+def test_model_is_asked_for_before_memory_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of many tiles, and alpha, for a model that nobody has."""
+    monkeypatch.setattr(decoding.alpha, "unpack_alpha", None)
     many = Header(b"\x0b\xad\xc0\xde", Colour.GREY, True, 16384, 16384, 5000, 2048)
     with pytest.raises(ModelError, match="0badc0de"):
         codec.decode_file(file_of(many, b"x", alpha=b"\0\xff"))
