@@ -26,8 +26,9 @@ class Info:
     """What an .aec file says of itself; no weights are needed to read it.
 
     mode: Pillow's name (L, LA, RGB, RGBA). exact: whether every sample is kept, which needs no
-    model: model is empty then and quality 100. bpp: bits per pixel of the whole file. tile: side in
-    pixels, 0 for a single tile. axes: how colours were turned (docs/format.md), or zeros.
+    model: model is empty then and quality 100. layered: whether parts of the picture are exact.
+    bpp: bits per pixel of the whole file. tile: side in pixels, 0 for a single tile. axes: how
+    colours were turned (docs/format.md), or zeros.
     chunks: (name, bytes of the body) in file order.
     """
 
@@ -35,6 +36,7 @@ class Info:
     height: int
     mode: str
     exact: bool
+    layered: bool
     quality: float
     model: str
     version: int
@@ -64,8 +66,8 @@ def encode(
 ) -> bytes:
     """Compress a PIL image or a uint8 array (HxW, HxWx1..4) to the bytes of an .aec file.
 
-    A picture that repeats itself, as text and drawings do, is kept exactly where that takes no more
-    bytes (`info(data).exact`).
+    What repeats itself, as text and drawings do, is kept exactly where that takes no more bytes:
+    the whole picture (`info(data).exact`), or parts of it (`info(data).layered`).
     quality: 0..100, higher is better, continuous. In its place one of size (best quality in at
     most so many bytes), bpp (or bits per pixel) and psnr (smallest file of so many dB). effort:
     1 (fast) to 9 (small), by default AECODEC_EFFORT, else 3. model: "default", or "small" for
@@ -115,6 +117,7 @@ def info(data: bytes) -> Info:
         height=header.height,
         mode=mode,
         exact=header.exact,
+        layered=header.layered,
         quality=header.quality / 100,
         model=header.model,
         version=container.VERSION,

@@ -221,8 +221,8 @@ def compress(context: click.Context, /, arguments: tuple[str, ...], **options: A
     "*.png", or - for standard input. The last argument is the output if it ends in .aec, is a
     folder, or is - for standard output. Without one, photo.png becomes photo.aec beside it.
 
-    A picture that repeats itself, as text, screens and drawings do, is kept exactly where that
-    takes no more bytes.
+    What repeats itself, as text, screens and drawings do, is kept exactly where that takes no more
+    bytes: the whole picture, or parts of it.
 
     Prints bytes, ratio to the file read, bits per pixel, quality, PSNR (or "exact") and the seconds
     taken to compress.

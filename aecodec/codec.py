@@ -1,51 +1,46 @@
-"""The pipeline of the encoder; every stage is in a module of its own. Back: `aecodec.decoding`.
+"""A picture to the bytes of an .aec file; the way back is in `aecodec.decoding`.
 
-    pixels -> g_a -> u -> h_a -> z -> coded; u -> four steps (prior, round, code)
-           -> payload -> container
+    pixels -> transform and prior (`aecodec.coder`) -> container
+    pixels -> lossless tiles (`aecodec.exact`) -> container              of what repeats itself
+    both, one over the other (`aecodec.layer`)                           of what does so in parts
 
-A picture that repeats itself is coded exactly as well (`aecodec.exact`), and the smaller file wins.
-A picture larger than SINGLE_TILE_PIXELS is cut into tiles. Each tile is coded on its own, but
-the transforms read a halo of pixels over its edges, so that the picture has no seams.
+Which it is depends on which takes the fewest bytes (`aecodec.choice`). A picture larger than
+SINGLE_TILE_PIXELS is cut into tiles.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from aecodec import alpha, container, exact
-from aecodec.axes import FROM, best_axes, guessed_axes, matrix, turned_model
-from aecodec.container import AecFile, Axes, Colour, Header, Tile
+from aecodec import alpha, choice, container, exact, layer, repeats, vp8l
+from aecodec.coder import TransformCoder, Transformed, digest
+from aecodec.container import AecFile, Colour, Header
 from aecodec.decoding import decode_damaged, decode_file, model_of, pixel_decoder
 from aecodec.distortion import decibels, squared_error
 from aecodec.effort import DRAFT, Level
 from aecodec.effort import level as effort_level
 from aecodec.errors import AecError, FormatError, LimitError, SymbolError
-from aecodec.model import Model, open_model
-from aecodec.moments import Sample, look
-from aecodec.paint import TILE, each, paint, painted_rows, painters
+from aecodec.layer import laid
+from aecodec.model import open_model
+from aecodec.paint import TILE, each, gathered, painted_rows, tile_workers
 from aecodec.picture import Picture
-from aecodec.search import choose
-from aecodec.tile import decode_tile, write_tile
+from aecodec.tile import decode_tile
 from aecodec.transforms import default_threads
-from aecodec.tuning import chunk, sample_of
-from aecodec.watch import Report, Watch
+from aecodec.watch import Report
 from aecodec.weights import id_of
-from aecodec.window import Box, Window, cut, grow, inner, padded
+from aecodec.window import padded
 
 __all__ = ["Encoder", "decode_damaged", "decode_file", "encode_picture"]
 
 Float = npt.NDArray[np.float32]
-CodedTile = tuple[Tile, Float | None, bytes]  # its y_hat if that is kept, and a digest of it
+Blocks = npt.NDArray[np.bool_]
 
 SINGLE_TILE_PIXELS = 3 * 2**20  # larger pictures are tiled
-HOPELESS = 2.0  # times the exact file that a draft takes where a search is left out
 KEPT_PIXELS = 2**24  # latents of larger pictures are not kept between encodings
 
 
@@ -108,15 +103,19 @@ class Encoder:
         self._picture, self._metadata = picture, _kept_metadata(picture, metadata)
         self._threads = threads or default_threads()
         self._level, self._time_limit, self._report = effort_level(effort), time_limit, report
-        self._turns, self._exactly, self._verifiable = turns, exactly, keep
-        self._keep = keep and picture.width * picture.height <= KEPT_PIXELS
+        self._exactly, self._verifiable = exactly, keep
         self._model = open_model(id_of(model), self._threads)
         self._alpha = None if picture.alpha is None else alpha.pack_alpha(picture.alpha)
-        self._latents: dict[tuple[Axes, Box], Float] = {}
-        self._guess: Axes | None = None
-        self._y_hat: list[Float] = []
+        self._header = _header(picture, self._model.weights.id, 0)
+        kept = keep and picture.width * picture.height <= KEPT_PIXELS
+        self._coder = functools.partial(
+            TransformCoder, self._model, threads=self._threads, keep=kept, digests=keep,
+            turns=turns,
+        )  # fmt: skip
+        self._y_hat: Sequence[Float] = ()
         self._coded = b""  # the file encoded last
-        self._digests: dict[bytes, list[bytes]] = {}  # of each tile's y_hat, by that of the file
+        self._sizes: dict[tuple[int, Level], choice.Sizes] = {}
+        self._digests: dict[bytes, Sequence[bytes]] = {}  # of each tile's y_hat, by the file's
 
     @property
     def slow(self) -> bool:
@@ -132,39 +131,99 @@ class Encoder:
         if not 0 <= quality <= 100:  # also refuses NaN
             raise FormatError(f"quality {quality:g} is not between 0 and 100")
         level = DRAFT if draft and self.slow else self._level
-        if self._surely_exact(quality, level):
+        header = replace(self._header, quality=round(quality * 100))
+        sizes = self._tried(header, level)
+        if sizes and sizes.surely_exact:
             return self._taken(self._exact_bytes)
-        data, found = self._transformed(quality, level)
+        ways = sizes.ways if sizes else (False,)
+        coded = [
+            self._transformed(header, level, layered, number, len(ways))
+            for number, layered in enumerate(ways)
+        ]
+        data, found = min(coded, key=lambda way: len(way[0]))
         if self._exact_bytes and len(self._exact_bytes) <= len(data):
             return self._taken(self._exact_bytes)
         return self._taken(data, found)
 
-    def _transformed(self, quality: float, level: Level) -> tuple[bytes, list[CodedTile]]:
-        """The file of quantised latents, and its tiles with what else is known of them."""
-        header = self._turned(
-            _header(self._picture, self._model.weights.id, round(quality * 100)), level
-        )
-        sample = self._sample(header, level)
-        found = self._tiles(header, level, sample)
-        tiles, (icc, exif, xmp) = tuple(tile for tile, *_ in found), self._metadata
-        change = None if sample is None else chunk(self._model, header.quality, sample)
-        file = AecFile(header, tiles, self._alpha, icc, exif, xmp, change)
+    def _tried(self, header: Header, level: Level) -> choice.Sizes | None:
+        """What each way would take, about; None of a picture that has but one."""
+        exactly = self.exact is not None
+        if self._layer is None and not exactly:
+            return None
+        key = header.quality, level
+        if key not in self._sizes:
+            self._sizes[key] = choice.tried(
+                self._model, self._picture.pixels, self._layer, header, level, exactly,
+                self._threads,
+            )  # fmt: skip
+        return self._sizes[key]
+
+    def _transformed(
+        self, header: Header, level: Level, layered: bool, number: int, ways: int
+    ) -> tuple[bytes, Transformed]:
+        """The file of the picture, or of what is under its layer, by transform and prior.
+
+        number: of the way, among so many that are tried.
+        """
+        tell = self._report
+
+        def report(share: float) -> None:
+            assert tell is not None
+            tell((number + share) / ways)
+
+        coder = self._under if layered else self._plain
+        found = coder.encode(header, level, self._time_limit / ways, report if tell else None)
+        head, tiles, (icc, exif, xmp) = found.header, found.tiles, self._metadata
+        if layered:
+            head, pairs = replace(head, layered=True), zip(tiles, self._layers, strict=True)
+            tiles = tuple(replace(tile, layer=over) for tile, over in pairs)
+        file = AecFile(head, tiles, self._alpha, icc, exif, xmp, found.filter)
         return container.write(file), found
 
-    def _taken(self, data: bytes, found: Sequence[CodedTile] = ()) -> bytes:
+    def _taken(self, data: bytes, found: Transformed | None = None) -> bytes:
         """The file that was chosen; what `decoded` and `verify` need of it is kept."""
-        self._coded = data
-        self._y_hat = [y_hat for _, y_hat, _ in found if y_hat is not None]
+        self._coded, self._y_hat = data, found.y_hat if found else ()
         if self._verifiable:
-            self._digests[_digest(data)] = [digest for *_, digest in found]
+            self._digests[digest(data)] = found.digests if found else ()
         return data
 
-    def _surely_exact(self, quality: float, level: Level) -> bool:
-        """Whether a search can be left out: no search makes a draft so much smaller."""
-        if not (self._exact_bytes and level.passes):
-            return False
-        draft, _ = self._transformed(quality, DRAFT)
-        return len(draft) > HOPELESS * len(self._exact_bytes)
+    @functools.cached_property
+    def _plain(self) -> TransformCoder:
+        return self._coder(self._picture.pixels)
+
+    @functools.cached_property
+    def _under(self) -> TransformCoder:
+        assert self._layer is not None
+        return self._coder(repeats.filled(self._picture.pixels, self._layer))
+
+    @functools.cached_property
+    def _layer(self) -> Blocks | None:
+        """The blocks that may be kept exactly, if it is a part of them."""
+        if not self._able:
+            return None
+        blocks = repeats.covered(self._picture.pixels)
+        return None if blocks is None or blocks.all() else blocks
+
+    @functools.cached_property
+    def _layers(self) -> list[bytes]:
+        """Those of all tiles."""
+        blocks, header, pixels = self._layer, self._header, self._picture.pixels
+        assert blocks is not None
+
+        def pack(box: tuple[int, int, int, int]) -> bytes:
+            left, top, right, bottom = box
+            taken = repeats.enlarged(blocks, box)
+            slowly = self._level.gradients
+            return layer.pack(pixels[top:bottom, left:right], taken, slowly)
+
+        workers = tile_workers(header, self._threads)
+        return list(each(pack, header.boxes, header.tile_count > 1, workers))
+
+    @property
+    def _able(self) -> bool:
+        """Whether samples may, and can, be kept."""
+        width, height = next((box[2], box[3]) for box in self._header.boxes)
+        return self._exactly and max(width, height) <= vp8l.MAX_SIDE and vp8l.available()
 
     @functools.cached_property
     def _exact_bytes(self) -> bytes:
@@ -175,10 +234,10 @@ class Encoder:
     def exact(self) -> AecFile | None:
         """The file that keeps every sample, if it promises to be small; equal at all qualities."""
         pixels = self._picture.pixels
-        if not (self._exactly and exact.promising(pixels) and exact.available()):
+        if not (self._able and repeats.promising(pixels)):
             return None
-        header = _header(self._picture, self._model.weights.id, 0)
-        file, (icc, exif, xmp) = exact.file_of(header, pixels, self._threads), self._metadata
+        file = exact.file_of(self._header, pixels, self._threads, self._level.gradients)
+        icc, exif, xmp = self._metadata
         return replace(file, alpha=self._alpha, icc=icc, exif=exif, xmp=xmp)
 
     def verify(self, data: bytes) -> float:
@@ -189,7 +248,7 @@ class Encoder:
         the latents that the pixels are made of, alpha, and metadata.
         """
         file, picture = container.read(data, container.MAX_SIDE**2), self._picture
-        expected = self._digests.get(_digest(data))
+        expected = self._digests.get(digest(data))
         if expected is None:
             raise SymbolError("verification failed: these are not the bytes that were coded")
         squares = self._squares(file, expected)
@@ -202,7 +261,7 @@ class Encoder:
             raise SymbolError("verification failed: the metadata does not read back")
         return decibels(squares, picture.pixels.size)
 
-    def _squares(self, file: AecFile, expected: list[bytes]) -> int:
+    def _squares(self, file: AecFile, expected: Sequence[bytes]) -> int:
         """Squared error of a file's picture, whose latents must have these digests."""
         pixels = self._picture.pixels
         if file.header.exact:
@@ -217,12 +276,13 @@ class Encoder:
             assert tile is not None  # container.read refuses files that lack one
             size = (padded(box[3]) - box[1], padded(box[2]) - box[0])
             y_hat = decode_tile(model, tile, size, file.header.quality, grey)
-            if _digest(y_hat) != expected[index]:
+            if digest(y_hat) != expected[index]:
                 raise SymbolError("verification failed: a tile does not decode to what was coded")
             return y_hat
 
         boxes, squares, top = list(file.header.boxes), 0, 0
-        for part in painted_rows(model, file.header, latents, self._threads):
+        rows = painted_rows(model, file.header, latents, self._threads)
+        for part in laid(file, rows, self._threads):
             squares += squared_error(part, pixels[top : top + len(part)])
             top += len(part)
         return squares
@@ -232,83 +292,11 @@ class Encoder:
         file = container.read(self._coded, container.MAX_SIDE**2)
         if self._y_hat:
             model = model_of(self._model, file)
-            pixels = paint(model, file.header, self._y_hat.__getitem__, self._threads)
+            rows = painted_rows(model, file.header, self._y_hat.__getitem__, self._threads)
+            pixels = gathered(file.header, laid(file, rows, self._threads))
         else:  # not kept
             pixels = pixel_decoder(file, self._threads)(None)
         return Picture(pixels, self._picture.alpha)
-
-    def _turned(self, header: Header, level: Level) -> Header:
-        """The head with the axes of colour that the picture is to be coded on."""
-        able = level.turns and self._model.networks.can_turn and header.quality >= FROM
-        if not (self._turns and able) or header.colour is Colour.GREY:
-            return header
-        if level.tries:
-            axes = best_axes(self._model, self._picture.pixels, header.quality, level.tries)
-        else:
-            if self._guess is None:
-                self._guess = guessed_axes(self._model, self._picture.pixels)
-            axes = self._guess
-        return replace(header, axes=axes)
-
-    def _sample(self, header: Header, level: Level) -> Sample | None:
-        """Where to add what the filter is tuned by, if it is."""
-        able = self._model.networks.can_tune and header.colour is not Colour.GREY
-        if not able or header.quality < level.tunes_from:
-            return None
-        pixels, turn = header.width * header.height, matrix(header.axes)
-        threads = 1 if self._workers(header, level) > 1 else self._threads
-        return sample_of(self._model, header.quality, turn, pixels, level.looked_at, threads)
-
-    def _workers(self, header: Header, level: Level) -> int:
-        """Tiles that are coded at once."""
-        return 1 if header.tile_count == 1 or level.gradients else self._threads
-
-    def _tiles(self, header: Header, level: Level, sample: Sample | None) -> list[CodedTile]:
-        """The coded tiles, their y_hat if these are to be kept, and digests of them.
-
-        sample: where to add what the filter is tuned by.
-        """
-        grey, model = header.colour is Colour.GREY, turned_model(self._model, header.axes)
-        workers = self._workers(header, level)
-        watch = Watch(header.tile_count, workers, self._time_limit, self._report)
-        turn = threading.BoundedSemaphore(painters(workers))
-
-        def encode_box(box: Box) -> CodedTile:
-            with watch.tile() as clock:
-                window = self._window(model, header, box)
-                coded = choose(model, window, header.quality, grey, level, clock, turn)
-                if sample is not None:
-                    with turn:
-                        look(model, window, coded, header.quality, sample)
-            tile = write_tile(model, coded, header.quality)
-            digest = _digest(coded.y_hat) if self._verifiable else b""
-            return tile, coded.y_hat if self._keep else None, digest
-
-        found = list(each(encode_box, header.boxes, workers > 1, workers))
-        if header.tile_count > 1:
-            model.networks.close()
-        return found
-
-    def _window(self, model: Model, header: Header, box: Box) -> Window:
-        """A tile and its surroundings; the latents are kept if every quality has the same."""
-        grown = grow(box, model.halo, header.width, header.height)
-        pixels = cut(self._picture.pixels, grown)
-        u = self._latents.get((header.axes, box))
-        if u is None:
-            u = model.networks.analysis(pixels, header.quality)
-            if self._keep and not model.networks.analysis_follows_quality:
-                self._latents[header.axes, box] = u
-        height, width = header.height - grown[1], header.width - grown[0]
-        rows, columns = inner(box, grown)
-        return Window(
-            pixels, u, rows, columns, min(height, len(pixels)), min(width, pixels.shape[1])
-        )
-
-
-def _digest(data: bytes | Float) -> bytes:
-    """A digest of bytes or of the values of an array."""
-    raw = data if isinstance(data, bytes) else np.ascontiguousarray(data + np.float32(0)).data
-    return hashlib.sha256(raw).digest()  # + 0: both zeros are one value
 
 
 def _kept_metadata(picture: Picture, metadata: str) -> tuple[bytes | None, ...]:

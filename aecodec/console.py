@@ -51,6 +51,8 @@ def describe(report: dict[str, Any]) -> str:
         f"{report['bpp']:.3f} bpp",
         "exact" if report.get("exact") else f"quality {report['quality']:g}",
     ]
+    if report.get("layered"):
+        parts.append("partly exact")
     if "psnr" in report and not report.get("exact"):
         lossless = math.isinf(report["psnr"])
         parts.append("lossless" if lossless else f"{report['psnr']:.2f} dB")

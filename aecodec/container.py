@@ -29,8 +29,8 @@ from aecodec.head import (
     Axes,
     Colour,
     Header,
-    exact_start,
     is_aec,
+    is_vp8l,
     pack_head,
     read_header,
     unpack_head,
@@ -86,6 +86,7 @@ class ChunkType(IntEnum):
     XMP = 0x83
 
 
+Box = tuple[int, int, int, int]  # left, top, right, bottom
 _ANCILLARY = 0x80
 _TILES = (ChunkType.TILE, ChunkType.LAST_TILE)
 # At most one of each.
@@ -96,11 +97,13 @@ _SINGLE = (ChunkType.ALPHA, ChunkType.FILTER, ChunkType.ICC, ChunkType.EXIF, Chu
 class Tile:
     """One coded tile: 16-bit checksum of its symbols, and the range coder's bytes.
 
-    Of an exact picture those of its samples, and a lossless stream (`aecodec.exact`).
+    Of an exact picture those of its samples, and a lossless stream (`aecodec.exact`). layer: what
+    is kept exactly of another one (`aecodec.layer`), if anything is.
     """
 
     checksum: int
     payload: bytes
+    layer: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,10 @@ def write(file: AecFile) -> bytes:
     for left, tile in zip(reversed(range(len(file.tiles))), file.tiles, strict=True):
         if tile is None or not tile.payload:
             raise FormatError("a tile without payload cannot be written")
-        body = struct.pack("<H", tile.checksum) + tile.payload
+        if tile.layer and not header.layered:
+            raise FormatError("a layer and the head do not agree")
+        layer = pack_varint(len(tile.layer)) + tile.layer if header.layered else b""
+        body = struct.pack("<H", tile.checksum) + layer + tile.payload
         out.append(_pack_chunk(ChunkType.TILE if left else ChunkType.LAST_TILE, body, crc))
     return b"".join(out)
 
@@ -182,7 +188,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, *, damaged_ok: bool = False)
     count = header.tile_count
     if count * MIN_TILE_CHUNK > len(data) - offset and not damaged_ok:
         raise FormatError(f"file cut short: {count} tiles do not fit in {len(data)} bytes")
-    starts = (exact_start(right - left, low - top) for left, top, right, low in header.boxes)
+    boxes = header.boxes
     tiles: list[Tile | None] = []
     others: dict[int, bytes | None] = {}
     try:
@@ -194,9 +200,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, *, damaged_ok: bool = False)
             body = bytes(data[chunk.start : chunk.start + chunk.length]) if chunk.intact else None
             kind = _check_chunk(chunk, header, others, len(tiles))
             if kind == ChunkType.TILE:
-                if header.exact and not damaged_ok and (body or b"")[2:7] != next(starts):
-                    raise FormatError(f"{chunk.name} chunk at byte {chunk.offset}: {NOT_EXACT}")
-                tiles.append(Tile(int.from_bytes(body[:2], "little"), body[2:]) if body else None)
+                tiles.append(_tile(body, header, next(boxes), chunk, damaged_ok))
             else:
                 others[kind] = body
         if len(tiles) < count:
@@ -207,6 +211,31 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS, *, damaged_ok: bool = False)
     tiles += [None] * (count - len(tiles))
     alpha, tuning, icc, exif, xmp = (others.get(kind) for kind in _SINGLE)
     return AecFile(header, tuple(tiles), alpha, icc, exif, xmp, tuning)
+
+
+def _tile(
+    body: bytes | None, header: Header, box: Box, chunk: Chunk, damaged_ok: bool
+) -> Tile | None:
+    """The tile in the body of a chunk; None for a damaged one."""
+    if body is None:
+        return None
+    checksum, at, layer = int.from_bytes(body[:2], "little"), 2, b""
+    size, where = (box[2] - box[0], box[3] - box[1]), f"{chunk.name} chunk at byte {chunk.offset}"
+    try:
+        if header.exact and not is_vp8l(body[2:7], *size):
+            raise FormatError(f"{where}: {NOT_EXACT}")
+        if header.layered:
+            length, at = unpack_varint(body, 2, 4, where)
+            layer, at = body[at : at + length], at + length
+            if at >= len(body):
+                raise FormatError(f"{where}: no payload after the layer")
+            if layer and not is_vp8l(layer[2:7], *size, alpha=True):
+                raise FormatError(f"{where}: the layer is {NOT_EXACT}")
+    except FormatError:
+        if not damaged_ok:
+            raise
+        return None
+    return Tile(checksum, body[at:], layer)
 
 
 def _check_chunk(chunk: Chunk, header: Header, others: dict[int, bytes | None], tiles: int) -> int:

@@ -1,6 +1,6 @@
 """The pipeline of the decoder; every stage is in a module of its own.
 
-container -> payload -> z -> four steps (prior, decode) -> y_hat -> g_s -> pixels
+container -> payload -> z -> four steps (prior, decode) -> y_hat -> g_s -> pixels, layers over them
 container -> payload -> samples                                     of exact pictures
 """
 
@@ -18,8 +18,9 @@ from aecodec.axes import turned_model
 from aecodec.container import AecFile, Colour
 from aecodec.damage import Damage, show_damage, survey
 from aecodec.errors import FormatError, SymbolError
+from aecodec.layer import laid
 from aecodec.model import Model, open_model
-from aecodec.paint import Pixels, paint
+from aecodec.paint import Pixels, gathered, painted_rows
 from aecodec.picture import Picture
 from aecodec.tile import LATENT, decode_tile
 from aecodec.transforms import default_threads
@@ -107,4 +108,5 @@ def paint_tiles(
             latents = (len(model.prior.luma), size[0] // LATENT, size[1] // LATENT)
             return np.zeros(latents, np.float32)
 
-    return paint(model, header, decode, threads)
+    rows = painted_rows(model, header, decode, threads)
+    return gathered(header, laid(file, rows, threads, damaged))

@@ -47,7 +47,7 @@ def _as_text(title: str, found: Info, damaged: list[str]) -> str:
     rows = {
         "size": f"{found.width}x{found.height} {found.mode}{turned}",
         "bytes": f"{found.bytes} ({found.bpp:.3f} bits per pixel)",
-        "quality": "exact: every sample is kept" if found.exact else f"{found.quality:g}",
+        "quality": _quality(found),
         "model": found.model or "none is needed",
         "format": f"version {found.version}",
         "tiles": tiles,
@@ -56,6 +56,12 @@ def _as_text(title: str, found: Info, damaged: list[str]) -> str:
     }
     lines = [console.shown(title), *(f"  {name:<10}{value}" for name, value in rows.items())]
     return "\n".join(lines)
+
+
+def _quality(found: Info) -> str:
+    if found.exact:
+        return "exact: every sample is kept"
+    return f"{found.quality:g}" + (", but parts are exact" if found.layered else "")
 
 
 def _read(path: str) -> bytes:

@@ -3,101 +3,56 @@
     samples of a tile -> lossless WebP (VP8L) -> payload, and back
 
 What repeats itself is what transform and prior are worst at, and what dictionaries are made for:
-a screenshot that at quality 95 would take 73 kB takes 19 kB so, and comes back as it was. The
-coder is libwebp, through Pillow. docs/format.md is normative.
+a screenshot that at quality 95 would take 73 kB takes 19 kB so, and comes back as it was.
+docs/format.md is normative.
 """
 
 from __future__ import annotations
 
-import functools
-import io
-import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, features
 
+from aecodec import vp8l
 from aecodec.container import NOT_EXACT, AecFile, Colour, Header, Tile
-from aecodec.errors import FormatError, SymbolError, UnsupportedError
-from aecodec.head import FINEST, NO_AXES, NO_MODEL, exact_start
+from aecodec.errors import FormatError, SymbolError
+from aecodec.head import FINEST, NO_AXES, NO_MODEL, is_vp8l
 from aecodec.paint import each, tile_workers
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
-_SAVE = {"lossless": True, "quality": 75, "method": 2}  # more takes long, and may even be larger
 
-# A picture is tried where deflate at its quickest makes bands of it so many times smaller. That is
-# at most 2.4 for 65 photographs, and above 4 for all that is smaller so than at quality 100.
-PROMISING = 4.0
-_PROBED, _BAND = 2**17, 8  # bytes, and rows that lie together
-
-
-@functools.cache
-def available() -> bool:
-    """Whether this Pillow has libwebp, as all that are installed from wheels have."""
-    return bool(features.check("webp"))
-
-
-def promising(pixels: Pixels) -> bool:
-    """Whether a picture (H,W) or (H,W,3) repeats itself enough to be tried; takes milliseconds."""
-    height = len(pixels)
-    rows = max(_BAND, _PROBED // pixels[0].size)
-    if height > rows:
-        tops = np.linspace(0, height - _BAND, rows // _BAND).astype(int)
-        pixels = np.concatenate([pixels[top : top + _BAND] for top in tops])
-    probe = pixels.tobytes()
-    return len(probe) > PROMISING * len(zlib.compress(probe, 1))
-
-
-def file_of(header: Header, pixels: Pixels, threads: int) -> AecFile:
+def file_of(header: Header, pixels: Pixels, threads: int, slowly: bool = False) -> AecFile:
     """The file of a picture without alpha chunk and metadata; header: of the picture coded."""
     header = replace(header, model_id=NO_MODEL, quality=FINEST, axes=NO_AXES, exact=True)
 
     def tile(box: Box) -> Tile:
         left, top, right, bottom = box
-        return pack(pixels[top:bottom, left:right])
+        return pack(pixels[top:bottom, left:right], slowly)
 
     found = each(tile, header.boxes, header.tile_count > 1, threads)
     return AecFile(header, tuple(found))
 
 
-def pack(pixels: Pixels) -> Tile:
+def pack(pixels: Pixels, slowly: bool = False) -> Tile:
     """A tile of samples (h,w) or (h,w,3), sides at most 16384."""
-    stream = io.BytesIO()
     three = pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, 2)
-    Image.fromarray(np.ascontiguousarray(three)).save(stream, "WEBP", **_SAVE)
-    data = stream.getvalue()
-    (size,) = struct.unpack_from("<I", data, 16)
-    if data[12:16] != b"VP8L":
-        raise UnsupportedError("this libwebp does not write what an exact picture needs")
-    return Tile(_checksum(pixels), data[20 : 20 + size])
+    return Tile(_checksum(pixels), vp8l.pack(three, slowly))
 
 
 def unpack(tile: Tile, height: int, width: int, grey: bool) -> Pixels:
     """The samples (h,w) or (h,w,3) of a tile.
 
-    Raises FormatError for a stream of another size or kind, or one that cannot be decoded,
-    SymbolError for other samples than were coded, UnsupportedError where Pillow lacks libwebp.
+    Raises what `vp8l.unpack` raises, SymbolError for other samples than were coded.
     """
-    payload = tile.payload
-    if payload[:5] != exact_start(width, height):
+    if not is_vp8l(tile.payload, width, height):
         raise FormatError(NOT_EXACT)
-    if not available():
-        raise UnsupportedError("exact pictures need a Pillow with WebP")
-    body = b"WEBPVP8L" + struct.pack("<I", len(payload)) + payload + bytes(len(payload) % 2)
-    try:
-        with Image.open(io.BytesIO(b"RIFF" + struct.pack("<I", len(body)) + body),
-                        formats=("WEBP",)) as image:  # fmt: skip
-            three = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise FormatError(f"an exact tile cannot be decoded: {error}") from error
-    if three.shape != (height, width, 3):
-        raise FormatError(NOT_EXACT)
-    pixels = np.ascontiguousarray(three[..., 1]) if grey else three
+    three = vp8l.unpack(tile.payload, height, width)[..., :3]
+    pixels = np.ascontiguousarray(three[..., 1] if grey else three)
     if _checksum(pixels) != tile.checksum:
         raise SymbolError("the samples of an exact tile are not those that were coded")
     return pixels

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from aecodec import api, codec, container, exact
+from aecodec import api, codec, container
 from aecodec.container import Colour, Tile
+from aecodec.decoding import pixel_decoder
 from aecodec.model import open_model
 from aecodec.tile import ALIGN, LATENT, decode_tile
 from aecodec.transforms import default_threads
@@ -53,16 +54,17 @@ def read_latents(data: bytes, *, max_pixels: int = container.MAX_PIXELS, threads
     Values are in natural units, the quantisation step of the file's quality taken out, so they
     compare between qualities; between models (`info(data).model`) they do not, and chroma not
     between pictures whose colours were turned otherwise (`info(data).axes`). A grey picture uses
-    the luma channels, and the others are 0. An exact file has none of its own: it gives what
-    `latents` does of its picture, with the default model at quality 75. It takes about as
+    the luma channels, and the others are 0. A file that is exact has none of its own, and one that
+    is in parts has none of these: they give what `latents` does of their picture, with the default
+    model at quality 75. It takes about as
     long as decoding without the synthesis, and 4 bytes times M / 256 of memory per pixel. Raises
     AecError.
     """
     file = container.read(data, max_pixels)
     header = file.header
     threads = threads or default_threads()
-    if header.exact:
-        return latents(exact.pixels_of(file, threads), threads=threads)
+    if header.exact or header.layered:
+        return latents(pixel_decoder(file, threads)(None), threads=threads)
     model = open_model(header.model_id.hex(), threads)
     shape = (_latents(header.height), _latents(header.width))
     y_hat = np.zeros((len(model.prior.luma), *shape), np.float32)

@@ -28,7 +28,8 @@ FINEST = 10000  # hundredths: the quality 100
 NO_MODEL = bytes(4)  # the model id of exact pictures
 TILE_SIDES = tuple(64 << code for code in range(1, 8))  # 128 to 8192 pixels
 
-_KIND_COLOUR, _KIND_EXACT, _KIND_ALPHA, _KIND_AXES, _TILE_SHIFT = 0x01, 0x02, 0x04, 0x08, 4
+_KIND_COLOUR, _KIND_EXACT, _KIND_ALPHA, _KIND_AXES, _KIND_LAYERED = 0x01, 0x02, 0x04, 0x08, 0x80
+_TILE_SHIFT, _TILE_CODES = 4, 0x07
 
 
 Axes = tuple[int, int, int, int, int, int]  # rotation, shift
@@ -49,6 +50,7 @@ class Header:
 
     axes: how the colours were turned before they were coded (`aecodec.axes`), -127 to 127 each.
     exact: tiles hold the samples themselves (`aecodec.exact`); quality is 100 and no model needed.
+    layered: tiles may hold some samples themselves (`aecodec.layer`).
     Raises LimitError or FormatError when the fields cannot stand in a file.
     """
 
@@ -61,6 +63,7 @@ class Header:
     tile: int = 0
     axes: Axes = NO_AXES
     exact: bool = False
+    layered: bool = False
 
     def __post_init__(self) -> None:
         if len(self.model_id) != 4:
@@ -77,6 +80,8 @@ class Header:
             raise FormatError(f"turned axes {self.axes} are out of range")
         if self.exact and (any(self.model_id) or self.quality != FINEST or any(self.axes)):
             raise FormatError("an exact picture has quality 100, no model and no turned colours")
+        if self.exact and self.layered:
+            raise FormatError("an exact picture needs no layer")
         tile_width = min(self.tile or self.width, self.width)
         tile_height = min(self.tile or self.height, self.height)
         if tile_width * tile_height > MAX_TILE_PIXELS:
@@ -115,10 +120,15 @@ class Header:
                 yield left, top, right, bottom
 
 
-def exact_start(width: int, height: int) -> bytes | None:
-    """How the payload of an exact tile begins (docs/format.md), None if there can be none."""
-    sides = (width - 1) | (height - 1) << 14
-    return b"/" + struct.pack("<I", sides) if max(width, height) <= 2**14 else None
+def vp8l_start(width: int, height: int, alpha: bool = False) -> bytes:
+    """How a VP8L stream of a size, up to 16384 a side, begins (docs/format.md)."""
+    return b"/" + struct.pack("<I", (width - 1) | (height - 1) << 14 | alpha << 28)
+
+
+def is_vp8l(stream: bytes, width: int, height: int, alpha: bool = False) -> bool:
+    """Whether a stream begins as VP8L of this size does; alpha: it may have that."""
+    starts = {vp8l_start(width, height, hint) for hint in (False, alpha)}
+    return max(width, height) <= 2**14 and stream[:5] in starts
 
 
 def is_aec(prefix: bytes) -> bool:
@@ -140,7 +150,7 @@ def pack_head(header: Header) -> bytes:
     tile_code = TILE_SIDES.index(header.tile) + 1 if header.tile else 0
     turned = header.axes != NO_AXES
     flags = (_KIND_ALPHA if header.alpha else 0) | (_KIND_AXES if turned else 0)
-    flags |= _KIND_EXACT if header.exact else 0
+    flags |= (_KIND_EXACT if header.exact else 0) | (_KIND_LAYERED if header.layered else 0)
     kind = header.colour | flags | tile_code << _TILE_SHIFT
     numbers = (header.width - 1, header.height - 1, header.quality)
     start = MAGIC + bytes([VERSION]) + header.model_id + bytes([kind])
@@ -171,18 +181,16 @@ def unpack_head(data: bytes, max_pixels: int) -> tuple[Header, int]:
         raise FormatError("file cut short inside the head")
     if zlib.crc32(data[:offset]) & 0xFFFF != int.from_bytes(data[offset : offset + 2], "little"):
         raise ChecksumError("the head of the file is damaged")
-    colour, tile_code = kind & _KIND_COLOUR, kind >> _TILE_SHIFT
-    if tile_code > len(TILE_SIDES):
-        raise UnsupportedError(f"picture kind 0x{kind:02x} is unknown to this release")
+    colour, tile_code = kind & _KIND_COLOUR, kind >> _TILE_SHIFT & _TILE_CODES
     if (width + 1) * (height + 1) > max_pixels:
         raise LimitError(f"{width + 1}x{height + 1} is above the limit of {max_pixels} pixels")
     tile = TILE_SIDES[tile_code - 1] if tile_code else 0
-    alpha, exact = bool(kind & _KIND_ALPHA), bool(kind & _KIND_EXACT)
+    alpha, exact, layered = (bool(kind & bit) for bit in (_KIND_ALPHA, _KIND_EXACT, _KIND_LAYERED))
     axes = NO_AXES
     if kind & _KIND_AXES:
         axes = struct.unpack_from("<6b", data, axes_at)
         if axes == NO_AXES:
             raise FormatError("the head turns the colours by nothing")
     sides = width + 1, height + 1
-    header = Header(model_id, Colour(colour), alpha, *sides, quality, tile, axes, exact)
+    header = Header(model_id, Colour(colour), alpha, *sides, quality, tile, axes, exact, layered)
     return header, offset + 2

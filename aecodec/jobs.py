@@ -238,7 +238,8 @@ def _compress(settings: Compression, job: Job, writing: Writing) -> Outcome:
     _write(job, hit.data, writing)
     report = _figures(job, loaded, len(hit.data)) | {"source_bytes": size}
     report |= {"quality": round(hit.quality, 2), "seconds": round(seconds, 3)}
-    report["exact"] = container.read_header(hit.data, container.MAX_SIDE**2).exact
+    header = container.read_header(hit.data, container.MAX_SIDE**2)
+    report |= {"exact": header.exact, "layered": header.layered}
     return Outcome(job, "ok", report if psnr is None else report | {"psnr": psnr})
 
 

@@ -51,12 +51,12 @@ def tile_workers(header: Header, threads: int) -> int:
     return max(1, min(threads, threads * TILE * TILE // ((right - left) * (bottom - top))))
 
 
-def paint(model: Model, header: Header, latents: Callable[[int], Float], threads: int) -> Pixels:
-    """The pixels (H,W) or (H,W,3) of y_hat (M,h,w) of every tile; see `painted_rows`."""
+def gathered(header: Header, rows: Iterable[Pixels]) -> Pixels:
+    """The pixels (H,W) or (H,W,3) of rows of tiles, from the top."""
     shape = (header.height, header.width)
     pixels = np.empty(shape if header.colour is Colour.GREY else (*shape, 3), np.uint8)
     top = 0
-    for part in painted_rows(model, header, latents, threads):
+    for part in rows:
         pixels[top : top + len(part)] = part
         top += len(part)
     return pixels
@@ -65,7 +65,10 @@ def paint(model: Model, header: Header, latents: Callable[[int], Float], threads
 def painted_rows(
     model: Model, header: Header, latents: Callable[[int], Float], threads: int
 ) -> Iterator[Pixels]:
-    """The same, a row of tiles at a time, from the top; the latents of two rows are held."""
+    """The pixels of y_hat (M,h,w) of every tile, a row of tiles at a time, from the top.
+
+    The latents of two rows are held.
+    """
     grey = header.colour is Colour.GREY
     boxes, margin = list(header.boxes), model.halo // LATENT
     parallel = header.tile_count > 1

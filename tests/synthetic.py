@@ -46,3 +46,13 @@ def picture(mode: str, width: int, height: int, *, metadata: bool = False) -> Pi
     alpha = alpha_plane(width, height) if mode.endswith("A") else None
     blocks = (ICC, EXIF, XMP) if metadata else (None, None, None)
     return Picture(pixels, alpha, *blocks)
+
+
+def text(width: int, height: int) -> npt.NDArray[np.uint8]:
+    """(height, width): a page of 32 letters, 5x7 pixels of black on white, in no order."""
+    letters = (np.arange(32 * 35) * 2654435761 >> 9 & 1).reshape(32, 7, 5) * 255
+    y, x = np.mgrid[:height, :width].astype(np.int64)
+    which = ((x // 6 * 73856093 ^ y // 9 * 19349663) >> 5) % 32
+    inside = (x % 6 < 5) & (y % 9 < 7)
+    page = np.where(inside, letters[which, np.minimum(y % 9, 6), np.minimum(x % 6, 4)], 255)
+    return page.astype(np.uint8)

@@ -8,7 +8,7 @@ import pytest
 import synthetic
 
 import aecodec
-from aecodec import axes, codec, container, effort
+from aecodec import axes, codec, coder, container, effort
 from aecodec.axes import NONE, matrix, turned_model
 from aecodec.model import open_model
 from aecodec.picture import Picture
@@ -86,8 +86,8 @@ def test_turning_saves_bytes_and_error(level: int, monkeypatch: pytest.MonkeyPat
     pixels = tinted()
     turned = aecodec.encode(pixels, 50, effort=level)
     assert aecodec.info(turned).axes != NONE
-    monkeypatch.setattr(codec, "guessed_axes", lambda *arguments: NONE)
-    monkeypatch.setattr(codec, "best_axes", lambda *arguments: NONE)
+    monkeypatch.setattr(coder, "guessed_axes", lambda *arguments: NONE)
+    monkeypatch.setattr(coder, "best_axes", lambda *arguments: NONE)
     plain = aecodec.encode(pixels, 50, effort=level)
     assert aecodec.info(plain).axes == NONE
     assert len(turned) < 0.95 * len(plain)

@@ -20,7 +20,7 @@ from aecodec import container, head
 from aecodec.alpha import pack_alpha
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.errors import AecError
-from aecodec.head import exact_start
+from aecodec.head import vp8l_start
 from aecodec.varint import pack_varint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,8 +41,17 @@ EXAMPLE: AecFile = DUMP.EXAMPLE
 EXACT = AecFile(
     Header(bytes(4), Colour.RGB, False, 200, 130, 10000, 128, exact=True),
     tuple(
-        Tile(index, (exact_start(*sides) or b"") + b"stream")
+        Tile(index, vp8l_start(*sides) + b"stream")
         for index, sides in enumerate(((128, 128), (72, 128), (128, 2), (72, 2)))
+    ),
+)
+LAYERED = AecFile(
+    Header(MODEL, Colour.RGB, False, 200, 130, 7500, 128, layered=True),
+    (
+        Tile(0, b"payload", b"ab" + vp8l_start(128, 128) + b"all of it"),
+        Tile(1, b"payload", b"cd" + vp8l_start(72, 128, True) + b"parts" * 30),
+        Tile(2, b"p"),
+        Tile(3, b"pay", b"ef" + vp8l_start(72, 2, True)),
     ),
 )
 
@@ -82,7 +91,7 @@ def test_report() -> None:
     assert "tiles: 4 of side 128" in check(container.write(TILED))
 
 
-@pytest.mark.parametrize("file", [EXAMPLE, TILED, EXACT], ids=["example", "tiled", "exact"])
+@pytest.mark.parametrize("file", [EXAMPLE, TILED, EXACT, LAYERED])
 def test_flips_and_truncations_are_refused(file: AecFile) -> None:
     data = container.write(file)
     for index in range(len(data)):
@@ -152,7 +161,9 @@ def test_both_readers_agree_on_heads(fields: tuple[int, bytes, bytes, int, bytes
     kind, width, height, quality, axes, model = fields
     head = b"\x89AEC\x01" + model + bytes([kind]) + width + height + pack_varint(quality) + axes
     head += (zlib.crc32(head) % 2**16).to_bytes(2, "little")
-    streams = [b"", *(exact_start(*sides) or b"" for sides in ((1, 1), (128, 1), (255, 255)))]
+    streams = [b"", *(vp8l_start(*sides) for sides in ((1, 1), (128, 1), (255, 255)))]
+    layers = [b"\0", b"\x07ab" + vp8l_start(1, 1), b"\x09ab" + vp8l_start(128, 1, True) + b"cd"]
+    streams += [*layers, b"\x08" + layers[1][1:]]
     for body, stream in itertools.product((b"\x01\x02\x00\xff", b""), streams):
         chunks = b""
         for chunk in (body, b"\x7cab" + stream + b"cde"):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 import synthetic
 
-from aecodec import codec, container, decoding, rate, tuning, weights, window
+from aecodec import codec, coder, container, decoding, rate, tuning, weights, window
 from aecodec.container import Colour, Header, Tile
 from aecodec.entropy import Groups, SymbolEncoder, TableSet
 from aecodec.errors import FormatError, LimitError, ModelError, PictureError, SymbolError
@@ -269,13 +269,13 @@ def test_no_seams_in_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = model.networks.analysis(window.cut(source.pixels, (0, 0, 320, 192)), 7500)
     parts: list[codec.Float] = []
 
-    choose = codec.choose
+    choose = coder.choose
 
-    def keep(model: codec.Model, seen: window.Window, *rest: Any) -> Coded:
+    def keep(model: coder.Model, seen: window.Window, *rest: Any) -> Coded:
         parts.append(seen.inner)
         return choose(model, seen, *rest)
 
-    monkeypatch.setattr(codec, "choose", keep)
+    monkeypatch.setattr(coder, "choose", keep)
     codec.encode_picture(source, 75, threads=1, turns=False)
     header = Header(b"abcd", Colour.RGB, False, 300, 140, 7500, 128)
     for (left, top, *_), u in zip(header.boxes, parts, strict=True):

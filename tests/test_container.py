@@ -135,7 +135,7 @@ HEAD_CASES: list[tuple[str, bytes, type[AecError], str]] = [
         "out of range",
     ),
     ("grey axes", b"\x89AEC\x01modl\x08\x02\x01\xcc\x3a\1" + bytes(5), FormatError, "only colours"),
-    ("tile code 8", b"\x89AEC\x01modl\x81\x02\x01\xcc\x3a", UnsupportedError, "kind 0x81"),
+    ("exact and layered", b"\x89AEC\x01\0\0\0\0\x83\x02\x01\x90\x4e", FormatError, "no layer"),
     ("long width", b"\x89AEC\x01modl\x01\x82\x00\x01\xcc\x3a", FormatError, "too many bytes"),
     ("wide width", b"\x89AEC\x01modl\x01\xff\xff\xff\x01\x01\xcc\x3a", FormatError, "too long"),
     ("side 65536", b"\x89AEC\x01modl\x11\xff\xff\x03\x00\x00", LimitError, "65536x1"),

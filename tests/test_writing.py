@@ -88,8 +88,8 @@ def test_killed(death: str, tmp_path: Path) -> None:
 @posix
 def test_killed_while_compressing(place: Path) -> None:
     script = (
-        "import os, signal, aecodec\nfrom aecodec import codec\n"
-        "codec.write_tile = lambda *rest, **options: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import os, signal, aecodec\nfrom aecodec import coder\n"
+        "coder.write_tile = lambda *rest, **options: os.kill(os.getpid(), signal.SIGKILL)\n"
         "aecodec.compress('in.png', 'out.aec')"
     )
     assert run_script(script, place).returncode == -signal.SIGKILL

@@ -4,8 +4,6 @@ Prints the structure of each file, or one line that says which rule it breaks. E
 every file keeps the rules, 1 otherwise. Payloads are not decoded: that needs the model.
 """
 
-from __future__ import annotations
-
 import sys
 import zlib
 
@@ -55,24 +53,22 @@ def check_head(file: Bytes, report: list[str]) -> tuple[int, int, int, int, int,
     model, kind = file.take(4).hex(), file.number(1)
     width, height, quality = file.varint(3) + 1, file.varint(3) + 1, file.varint(2)
     axes = file.take(6) if kind & 8 else b""
-    check = zlib.crc32(file.data[: file.at]) % 2**16
-    refuse((check != file.number(2), "check of the head does not match"))
-    colour, exact, alpha, code = kind & 1, kind & 2, bool(kind & 4), kind >> 4
+    refuse((zlib.crc32(file.data[: file.at]) % 2**16 != file.number(2), "head: check differs"))
+    colour, exact, alpha, code = kind & 1, kind & 2, bool(kind & 4), kind >> 4 & 7
     side = 64 << code if code else 65535
     tiles, left = -(-width // side) * -(-height // side), len(file.data) - file.at
-    bad_axes = axes and (exact or colour != 1 or 128 in axes or not any(axes[:3]))
     refuse(
-        (code > 7, f"reserved value in kind 0x{kind:02x}"),
-        (bad_axes, f"axes {axes.hex()} not allowed"),
+        (exact and kind > 127, f"exact, and in parts: kind 0x{kind:02x}"),
+        (axes and (exact or not colour or 128 in axes or not any(axes[:3])), f"axes {axes.hex()}"),
         (exact and (int(model, 16) or quality != 10000), "exact with a model or below quality 100"),
         (max(width, height) > 65535 or quality > 10000, f"{width}x{height}, {quality}: too much"),
         (min(side, width) * min(side, height) > 2**22, "a tile has more than 2^22 pixels"),
         (tiles * 8 > left, f"{tiles} tiles do not fit in the {left} bytes left"),
     )
-    text = ("grey", "RGB")[colour] + " with alpha" * alpha + ", exact" * (exact // 2)
-    text += ", axes turned" * bool(axes)
-    head = f"head: {width}x{height} {text}, quality {quality / 100:g}, model {model}"
-    report += [head, f"tiles: {tiles}" + (f" of side {side}" if code else "")]
+    text = ("grey", "RGB")[colour] + " with alpha" * alpha + ", axes turned" * bool(axes)
+    text += ", exact" * (exact // 2) + ", exact in parts" * (kind >> 7)
+    report.append(f"head: {width}x{height} {text}, quality {quality / 100:g}, model {model}")
+    report.append(f"tiles: {tiles}" + (f" of side {side}" if code else ""))
     return tiles, side, kind, width, height, zlib.crc32(file.data[: file.at])
 
 
@@ -81,10 +77,8 @@ def check_chunks(file: Bytes, report: list[str]) -> None:
     tiles, side, flags, width, height, seed = check_head(file, report)
     exact, alpha, seen = flags & 2, bool(flags & 4), list[int]()
     while file.at < len(file.data):
-        start = file.at
-        kind = file.number(1)
-        left = len(file.data) - file.at
-        body = file.take(max(left - 4, 0) if kind == 0x7C else file.varint(5))
+        start, kind = file.at, file.number(1)
+        body = file.take(max(len(file.data) - file.at - 4, 0) if kind == 0x7C else file.varint(5))
         computed = zlib.crc32(file.data[start : file.at], seed)
         name = f"{NAMES.get(kind, f'type 0x{kind:02x}')} at byte {start}"
         tile, done = kind in (2, 0x7C), seen.count(2)
@@ -101,16 +95,24 @@ def check_chunks(file: Bytes, report: list[str]) -> None:
             (exact and kind == 0x55, f"FILTER in an exact picture: {name}"),
             (len(body) < least or long, f"length {len(body)} not allowed: {name}"),
         )
-        if exact and tile:
+        if tile and (exact or flags > 127):
             row, column = divmod(done, -(-width // side))
             high, wide = min(side, height - row * side), min(side, width - column * side)
-            stream = b"/" + ((wide - 1) | (high - 1) << 14).to_bytes(4, "little")
-            refuse((body[2:7] != stream or max(high, wide) > 2**14, f"not VP8L: {name}"))
+            check_exact(Bytes(body[2:]), exact, wide, high, name)
         if kind == 1:
             check_alpha(body, width, height)
         report.append(f"{name}: {len(body)} bytes" + f", symbols {body[1::-1].hex()}" * tile)
         seen.append(2 if tile else kind)
     refuse((seen.count(2) != tiles, f"{seen.count(2)} of {tiles} tiles"))
+
+
+def check_exact(body: Bytes, exact: int, wide: int, high: int, name: str) -> None:
+    """An exact tile, or the layer before another one, if it has any, is VP8L of its size."""
+    layer = body.data if exact else body.take(body.varint(4))
+    refuse((not exact and body.at == len(body.data), f"no payload after the layer: {name}"))
+    start, sides = layer[:5] if exact else layer[2:7], (wide - 1) | (high - 1) << 14
+    starts = [b"/" + (sides | 2**28 * hint).to_bytes(4, "little") for hint in (0, not exact)]
+    refuse((layer and (start not in starts or max(high, wide) > 2**14), f"not VP8L: {name}"))
 
 
 def check_alpha(body: bytes, width: int, height: int) -> None:

@@ -21,12 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 import aecodec
-from aecodec import codec, container, exact, tuning
+from aecodec import codec, container, layer, repeats, tuning
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.errors import AecError
-from aecodec.head import FINEST, exact_start
+from aecodec.head import FINEST, vp8l_start
 from aecodec.model import open_model
 from aecodec.picture import Picture
 
@@ -37,6 +38,15 @@ INTERESTING = (0x00, 0x01, 0x7F, 0x80, 0xFF)
 def exactly(picture: Picture) -> AecFile | None:
     """Its exact file, however large."""
     return codec.Encoder(picture).exact
+
+
+def layered(data: bytes, pixels: npt.NDArray[np.uint8]) -> bytes:
+    """The file of a picture of one tile with every third row, and all on the left, kept exactly."""
+    file = container.read(data)
+    taken = np.zeros(pixels.shape[:2], bool)
+    taken[::3] = taken[:, :9] = True
+    over = replace(file.tiles[0] or Tile(0, b""), layer=layer.pack(pixels, taken))
+    return container.write(replace(file, header=replace(file.header, layered=True), tiles=(over,)))
 
 
 def seeds() -> list[bytes]:
@@ -56,21 +66,20 @@ def seeds() -> list[bytes]:
         for one in pictures
         for quality in (10, 80)
     ]
-    before = codec.TILE, codec.SINGLE_TILE_PIXELS, exact.PROMISING
-    exact.PROMISING = 0.0
+    before = codec.TILE, codec.SINGLE_TILE_PIXELS, repeats.PROMISING
+    repeats.PROMISING = 0.0
     try:
         codec.TILE, codec.SINGLE_TILE_PIXELS = 128, 64
         wide = Picture(colour[:2].repeat(3, 1))
         files.append(codec.encode_picture(wide, 40, exactly=False))
         files += [container.write(same) for one in (*pictures[:2], wide) if (same := exactly(one))]
     finally:
-        codec.TILE, codec.SINGLE_TILE_PIXELS, exact.PROMISING = before
+        codec.TILE, codec.SINGLE_TILE_PIXELS, repeats.PROMISING = before
+    files += [layered(files[2 * index + 1], one.pixels) for index, one in enumerate(pictures[:4])]
     model = open_model()
     if model.networks.can_tune:
-        layer = tuning.Layer.of(model, 3)
-        amount = (
-            (np.arange(layer.weight.size) % 9 == 0).astype(np.int32).reshape(layer.weight.shape)
-        )
+        last = tuning.Layer.of(model, 3)
+        amount = (np.arange(last.weight.size) % 9 == 0).astype(np.int32).reshape(last.weight.shape)
         body = tuning.Change(1, (5,) * tuning.CLASSES, amount).packed(model)
         files.append(container.write(replace(container.read(files[3]), filter=body)))
     return files
@@ -145,7 +154,7 @@ def rebuilt(data: bytes, source: random.Random) -> bytes:
         if header.exact:
             header = Header(*start, FINEST, tile, exact=True)
         else:
-            header = Header(*start, quality, tile, six)
+            header = Header(*start, quality, tile, six, layered=header.layered)
     if alpha is not None and source.randrange(3) == 0:
         alpha = mutate(alpha, source) or b"\0"
     tiles = []
@@ -155,9 +164,14 @@ def rebuilt(data: bytes, source: random.Random) -> bytes:
         if source.randrange(4):
             payload = mutate(payload, source)
         if header.exact:  # a stream of the right size
-            payload = (exact_start(right - left, bottom - top) or b"") + payload[5:]
+            payload = vp8l_start(right - left, bottom - top) + payload[5:]
+        over = b"" if old is None else old.layer
+        if over:
+            sides = [right - left, bottom - top]
+            over = mutate(over, source) if source.randrange(2) else over
+            over = over[:2].ljust(2) + vp8l_start(*sides, bool(source.randrange(4))) + over[7:]
         tiles.append(
-            Tile(source.randrange(2**16) if old is None else old.checksum, payload or b"\0")
+            Tile(source.randrange(2**16) if old is None else old.checksum, payload or b"\0", over)
         )
     return container.write(AecFile(header, tuple(tiles), alpha, file.icc, file.exif, file.xmp))
 

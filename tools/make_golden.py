@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import synthetic  # noqa: E402 - the drawings that the tests use
 
-from aecodec import codec, container, exact, rate, tuning, weights  # noqa: E402
+from aecodec import choice, codec, container, rate, repeats, tuning, weights  # noqa: E402
 
 FOLDER = ROOT / "tests" / "golden"
 MAX_TOTAL = 200_000  # bytes of all files of one model
@@ -35,7 +35,7 @@ SAMPLES = 24
 TUNED = 40.0  # what a squared error counts for, so that tuning the filter pays on a small picture
 
 # mode, width, height, quality, metadata, side of a tile or 0; a "tuned" one has a FILTER chunk, an
-# "exact" one its samples
+# "exact" one its samples, a "layered" one some of them
 CASES = (
     ("RGB", 1, 1, 75, False, 0),
     ("L", 1, 1, 75, False, 0),
@@ -66,28 +66,46 @@ CASES = (
     ("exact RGB", 33, 31, 100, False, 0),
     ("exact L", 65, 30, 100, False, 0),
     ("exact RGBA", 131, 15, 100, True, 128),
+    ("layered RGB", 75, 60, 55, False, 0),
+    ("layered LA", 140, 37, 30, True, 128),
+    ("layered orange", 70, 131, 20, False, 128),
 )
 
 
 def encode(source: Any, quality: float, tile: int, model: str, how: str = "") -> bytes:
-    """The file of a picture, with tiles of a given side where one is given; how: tuned, exact."""
-    before = codec.TILE, codec.SINGLE_TILE_PIXELS, tuning.fitted, exact.PROMISING
+    """The file of a picture, with tiles of a given side where one is given.
+
+    how: tuned, exact or layered, as no picture so small is by itself.
+    """
+    before = codec.TILE, codec.SINGLE_TILE_PIXELS, tuning.fitted, repeats.PROMISING
+    found = repeats.covered, choice.tried
     try:
         if tile:
             codec.TILE, codec.SINGLE_TILE_PIXELS = tile, 0
         if how == "exact":
-            exact.PROMISING = 0.0
+            repeats.PROMISING = 0.0
             file = codec.Encoder(source, threads=1, model=model).exact
             assert file is not None
             return container.write(file)
         if how == "tuned":
             fitted = tuning.fitted
             tuning.fitted = lambda *given: fitted(*given[:-1], TUNED * given[-1])
-        options = {"threads": 1, "verify": True, "model": model, "exactly": False}
+        if how == "layered":
+            repeats.covered = third
+            choice.tried = lambda *_: choice.Sizes(plain=1, layered=1)
+        options = {"threads": 1, "verify": True, "model": model, "exactly": how == "layered"}
         effort = 4 if how == "tuned" else None
         return codec.encode_picture(source, quality, effort=effort, **options)
     finally:
-        codec.TILE, codec.SINGLE_TILE_PIXELS, tuning.fitted, exact.PROMISING = before
+        codec.TILE, codec.SINGLE_TILE_PIXELS, tuning.fitted, repeats.PROMISING = before
+        repeats.covered, choice.tried = found
+
+
+def third(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Blocks of a pattern, none of them beyond 128 pixels."""
+    rows, columns = (np.arange(-(-side // repeats.BLOCK)) for side in pixels.shape[:2])
+    taken: npt.NDArray[np.bool_] = (np.add.outer(rows, columns) % 3 == 0) & (columns < 16)
+    return taken
 
 
 def samples(pixels: npt.NDArray[np.uint8]) -> list[int]:
