@@ -279,6 +279,17 @@ def test_command_names_problems_finishes_and_fails(
     assert "In no mean, results incomplete: other.png" in result.output
 
 
+def test_command_draws_no_chart_of_what_loses_nothing(tmp_path: Path) -> None:
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(board).convert("RGB").save(tmp_path / "board.png")
+    call = [str(tmp_path), "--codecs=aec", "--qualities=50,95", "--jobs=1", "--metrics=psnr", "--no-report",
+            "-o", str(tmp_path / "out")]  # fmt: skip
+    result = CliRunner().invoke(bench, call)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "summary.md").exists()
+    assert not (tmp_path / "out" / "rate-distortion.svg").exists()
+
+
 def test_command_refuses_an_empty_folder(tmp_path: Path) -> None:
     result = CliRunner().invoke(bench, [str(tmp_path)])
     assert result.exit_code == 1

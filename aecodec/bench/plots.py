@@ -54,9 +54,9 @@ SHOWN_POINTS = 4
 
 def draw_all(summary: Summary, folder: Path) -> dict[str, str]:
     """Write every plot that the summary has data for; name -> SVG text for the report."""
-    drawings: dict[str, Callable[[Any], None]] = {
-        "rate-distortion": lambda axes: _rate_distortion(axes, summary)
-    }
+    drawings: dict[str, Callable[[Any], None]] = {}
+    if any(curve.bpp for curve in summary.curves if curve.draw):  # not all of them without loss
+        drawings["rate-distortion"] = lambda axes: _rate_distortion(axes, summary)
     if all(curve.ms_ssim for curve in summary.measured):
         drawings["rate-ms-ssim"] = lambda axes: _rate_ms_ssim(axes, summary)
     if time_rows(summary):
