@@ -41,6 +41,7 @@ Float = npt.NDArray[np.float32]
 Blocks = npt.NDArray[np.bool_]
 
 SINGLE_TILE_PIXELS = 3 * 2**20  # larger pictures are tiled
+MOSTLY = 0.9  # share that repeats itself of a picture whose rest may be worth keeping exactly too
 KEPT_PIXELS = 2**24  # latents of larger pictures are not kept between encodings
 
 
@@ -235,6 +236,8 @@ class Encoder:
         """The file that keeps every sample, if it promises to be small; equal at all qualities."""
         pixels = self._picture.pixels
         if not (self._able and repeats.promising(pixels)):
+            return None
+        if self._layer is not None and self._layer.mean() < MOSTLY:
             return None
         file = exact.file_of(self._header, pixels, self._threads, self._level.gradients)
         icc, exif, xmp = self._metadata

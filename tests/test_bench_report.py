@@ -282,8 +282,8 @@ def test_command_names_problems_finishes_and_fails(
 def test_command_draws_no_chart_of_what_loses_nothing(tmp_path: Path) -> None:
     board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
     Image.fromarray(board).convert("RGB").save(tmp_path / "board.png")
-    call = [str(tmp_path), "--codecs=aec", "--qualities=50,95", "--jobs=1", "--metrics=psnr", "--no-report",
-            "-o", str(tmp_path / "out")]  # fmt: skip
+    call = [str(tmp_path), "--codecs=aec", "--qualities=50,95", "--jobs=1", "--metrics=psnr",
+            "--no-report", "-o", str(tmp_path / "out")]  # fmt: skip
     result = CliRunner().invoke(bench, call)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "out" / "summary.md").exists()

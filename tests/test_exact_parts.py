@@ -123,7 +123,16 @@ def test_photographs_have_no_layer() -> None:
         assert repeats.covered(synthetic.picture(mode, 300, 200).pixels) is None
 
 
-def test_a_large_picture_is_judged_by_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_is_found_wherever_it_is() -> None:
+    screen = np.full((1500, 3000), 90, np.uint8)
+    screen[600:900, 1200:1800] = synthetic.text(600, 300)
+    assert repeats.promising(screen)
+    blocks = repeats.covered(screen)
+    assert blocks is not None
+    assert blocks[76:112, 151:224].all()
+
+
+def test_a_large_picture_is_judged_by_parts() -> None:
     boxes = list(choice.parts(3000, 700))
     assert boxes == [(488, 0, 1000, 700), (1992, 0, 2504, 700)]
     assert list(choice.parts(1024, 1)) == [(0, 0, 1024, 1)]
