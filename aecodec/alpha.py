@@ -2,6 +2,7 @@
 
     method 0: one byte follows, the level of every sample
     method 1: a zlib stream follows, of one filter byte and `width` bytes per row
+    method 2: a checksum follows, and the plane as VP8L (`aecodec.vp8l`)
 
 Filters predict each sample from left (a), above (b) and above left (c), outside the plane 0;
 the byte kept is sample minus prediction modulo 256:
@@ -11,17 +12,20 @@ the byte kept is sample minus prediction modulo 256:
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from aecodec.errors import FormatError
+from aecodec import vp8l
+from aecodec.errors import FormatError, SymbolError
 
 Array = npt.NDArray[np.uint8]
 
-_CONSTANT, _DEFLATE = 0, 1
+_CONSTANT, _DEFLATE, _VP8L = 0, 1, 2
+_VP8L_SAMPLES = 2**24  # at most, for it takes four bytes of memory for each
 _BAND = 2**20  # samples handled at a time, so that memory stays near that of the plane
 _FEED = 2**16  # bytes given to the decompressor at a time
 _MAX_RATIO = 1032  # deflate cannot expand its input further than this
@@ -31,6 +35,16 @@ def pack_alpha(alpha: Array) -> bytes:
     """Body of the ALPHA chunk for a (height, width) uint8 plane."""
     if alpha.min() == alpha.max():
         return bytes([_CONSTANT, alpha[0, 0]])
+    bodies = [_deflated(alpha)]
+    fits = alpha.size <= _VP8L_SAMPLES and max(alpha.shape) <= vp8l.MAX_SIDE
+    if fits and vp8l.available():
+        stream = vp8l.pack(alpha[..., None].repeat(3, 2))
+        bodies.append(struct.pack("<BH", _VP8L, _checksum(alpha)) + stream)
+    return min(bodies, key=len)
+
+
+def _deflated(alpha: Array) -> bytes:
+    """The body by method 1."""
     # Soft edges want a filter per row, text and cut-outs none: try both, keep the shorter.
     packers = [zlib.compressobj(9), zlib.compressobj(9)]
     streams: list[list[bytes]] = [[], []]
@@ -48,10 +62,16 @@ def pack_alpha(alpha: Array) -> bytes:
 def unpack_alpha(data: bytes, height: int, width: int) -> Array:
     """The (height, width) uint8 plane from the body of an ALPHA chunk.
 
-    Never inflates more than the plane needs. Raises FormatError for every other body.
+    Never inflates more than the plane needs. Raises FormatError for every other body, SymbolError
+    for samples that are not those coded, UnsupportedError where Pillow lacks what method 2 needs.
     """
     if len(data) == 2 and data[0] == _CONSTANT:
         return np.full((height, width), data[1], np.uint8)
+    if data[:1] == bytes([_VP8L]) and height * width <= _VP8L_SAMPLES:
+        plane = np.ascontiguousarray(vp8l.unpack(data[3:], height, width, alpha=False)[..., 1])
+        if data[1:3] != struct.pack("<H", _checksum(plane)):
+            raise SymbolError("the alpha plane is not the one that was coded")
+        return plane
     if not data or data[0] != _DEFLATE:
         raise FormatError("the alpha plane is packed in an unknown way")
     if height * (width + 1) > _MAX_RATIO * len(data):
@@ -65,6 +85,11 @@ def unpack_alpha(data: bytes, height: int, width: int) -> Array:
         _unfilter(rows, above, alpha[start:stop])
     inflater.finish()
     return alpha
+
+
+def _checksum(plane: Array) -> int:
+    """Low half of the CRC-32 of the samples, row by row."""
+    return zlib.crc32(np.ascontiguousarray(plane).data) & 0xFFFF
 
 
 class _Inflater:

@@ -62,7 +62,7 @@ def decode_damaged(
     header, decode = file.header, pixel_decoder(file, threads or default_threads())
     plane = None
     if file.alpha is not None:
-        with contextlib.suppress(FormatError):
+        with contextlib.suppress(FormatError, SymbolError):
             plane = alpha.unpack_alpha(file.alpha, header.height, header.width)
     alpha_lost = header.alpha and plane is None
     if alpha_lost:

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from aecodec import vp8l
-from aecodec.container import NOT_EXACT, AecFile, Colour, Header, Tile
+from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.errors import FormatError, SymbolError
-from aecodec.head import FINEST, NO_AXES, NO_MODEL, is_vp8l
+from aecodec.head import FINEST, NO_AXES, NO_MODEL
 from aecodec.paint import each, tile_workers
 
 Pixels = npt.NDArray[np.uint8]
@@ -49,9 +49,7 @@ def unpack(tile: Tile, height: int, width: int, grey: bool) -> Pixels:
 
     Raises what `vp8l.unpack` raises, SymbolError for other samples than were coded.
     """
-    if not is_vp8l(tile.payload, width, height):
-        raise FormatError(NOT_EXACT)
-    three = vp8l.unpack(tile.payload, height, width)[..., :3]
+    three = vp8l.unpack(tile.payload, height, width, alpha=False)[..., :3]
     pixels = np.ascontiguousarray(three[..., 1] if grey else three)
     if _checksum(pixels) != tile.checksum:
         raise SymbolError("the samples of an exact tile are not those that were coded")

@@ -47,13 +47,13 @@ def pack(samples: Pixels, slowly: bool = False) -> bytes:
     return min(streams, key=len)
 
 
-def unpack(stream: bytes, height: int, width: int) -> Pixels:
-    """The samples (h,w,4) of a stream, which may have alpha; 255 where it has none.
+def unpack(stream: bytes, height: int, width: int, alpha: bool = True) -> Pixels:
+    """The samples (h,w,4) of a stream; alpha: whether it may have that, 255 where it has none.
 
     Raises FormatError for a stream of another size or kind, or one that cannot be decoded,
     UnsupportedError where Pillow lacks libwebp.
     """
-    if not is_vp8l(stream, width, height, alpha=True):
+    if not is_vp8l(stream, width, height, alpha):
         raise FormatError(NOT_EXACT)
     if not available():
         raise UnsupportedError("exact pictures need a Pillow with WebP")
@@ -63,7 +63,7 @@ def unpack(stream: bytes, height: int, width: int) -> Pixels:
                         formats=("WEBP",)) as image:  # fmt: skip
             samples = np.asarray(image.convert("RGBA"))
     except (OSError, ValueError, SyntaxError) as error:
-        raise FormatError(f"an exact tile cannot be decoded: {error}") from error
+        raise FormatError(f"a VP8L stream cannot be decoded: {error}") from error
     if samples.shape != (height, width, 4):
         raise FormatError(NOT_EXACT)
     return samples

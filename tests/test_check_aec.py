@@ -177,6 +177,9 @@ def test_both_readers_agree_on_heads(fields: tuple[int, bytes, bytes, int, bytes
     ("body", "message"),
     [
         (b"\x02", "unknown method"),
+        (b"\x03abc", "unknown method"),
+        (b"\x02abc", "VP8L"),
+        (b"\x02ab" + vp8l_start(300, 2, True) + b"stream", "VP8L"),
         (b"\x00", "unknown method"),
         (b"\x01abc", "alpha: Error"),
         (b"\x01" + zlib.compress(bytes(602)) + b"x", "size of the picture"),
