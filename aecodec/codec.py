@@ -73,10 +73,10 @@ class Encoder:
 
     metadata: "all", "icc" or "none". threads: 0 takes the cores of the machine. effort: a level
     of `aecodec.effort`, None for the default. model: name or id, see `aecodec.weights`, "" for the
-    default. turns: whether colours may be turned. exactly: whether the picture may be coded exactly
-    where that takes no more bytes. time_limit: seconds after which the search of one
-    encoding ends with what it has, 0 for none. report: called with how far an encoding is, 0 to
-    1, from any thread. keep: hold what another encoding and `decoded` can use, unless the
+    default. turns: whether colours may be turned. exactly: whether the picture, or parts of it,
+    may be kept exactly where that takes no more bytes. time_limit: seconds after which the search
+    of one encoding ends with what it has, 0 for none. report: called with how far an encoding is,
+    0 to 1, from any thread. keep: hold what another encoding and `decoded` can use, unless the
     picture is very large. Raises AecError for choices that are not there, LimitError, ModelError.
 
     The bytes do not depend on the number of threads, nor on anything but picture, settings,
