@@ -61,6 +61,7 @@ def encode(
     size: int | None = None,
     bpp: float | None = None,
     psnr: float | None = None,
+    ssimulacra2: float | None = None,
     metadata: Metadata = "all",
     threads: int = 0,
 ) -> bytes:
@@ -69,14 +70,15 @@ def encode(
     What repeats itself, as text and drawings do, is kept exactly where that takes no more bytes:
     the whole picture (`info(data).exact`), or parts of it (`info(data).layered`).
     quality: 0..100, higher is better, continuous. In its place one of size (best quality in at
-    most so many bytes), bpp (or bits per pixel) and psnr (smallest file of so many dB). effort:
+    most so many bytes), bpp (or bits per pixel), psnr (smallest file of so many dB) and ssimulacra2
+    (or of this score; needs the package of that name). effort:
     1 (fast) to 9 (small), by default AECODEC_EFFORT, else 3. model: "default", or "small" for
     smaller files that take twice as long to decode, or an id; by default AECODEC_MODEL, else
     "default". metadata: which of ICC profile, EXIF and XMP to keep. threads: 0 for all cores.
     Raises AecError.
     """
     source = picture_of(image)
-    target = rate.target_of(size, bpp, psnr)
+    target = rate.target_of(size, bpp, psnr, ssimulacra2)
     options: dict[str, Any] = {"effort": effort, "model": model, "metadata": metadata}
     return _coded(source, quality, target, threads=threads, **options)
 
@@ -140,6 +142,7 @@ def compress(
     size: int | None = None,
     bpp: float | None = None,
     psnr: float | None = None,
+    ssimulacra2: float | None = None,
     metadata: Metadata = "all",
     overwrite: bool = True,
     threads: int = 0,
@@ -150,7 +153,7 @@ def compress(
     """
     from aecodec import picture
 
-    target_rate = rate.target_of(size, bpp, psnr)
+    target_rate = rate.target_of(size, bpp, psnr, ssimulacra2)
     loaded = picture.load(source)
     options: dict[str, Any] = {"effort": effort, "model": model, "metadata": metadata}
     try:

@@ -24,7 +24,7 @@ from aecodec.errors import AecError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-_TARGETS = ("quality", "size", "bpp", "psnr")
+_TARGETS = ("quality", "size", "bpp", "psnr", "ssimulacra2")
 
 STATUSES = """\b
 Exit status:
@@ -196,6 +196,9 @@ Examples:
 @click.option("--bpp", type=float, metavar="BITS",
     help="Best quality in at most so many bits per pixel.")  # fmt: skip
 @click.option("--psnr", type=float, metavar="DB", help="Smallest file of this PSNR.")
+@click.option("--ssimulacra2", type=float, metavar="SCORE",
+    help="Smallest file of this score (70: good, 90: no loss is seen); "
+    "needs the package ssimulacra2.")  # fmt: skip
 @click.option("-e", "--effort", type=click.IntRange(1, 9), metavar="1..9",
     help="Time for smaller files, from fast to slow.  "
     "[default: AECODEC_EFFORT, else 3]")  # fmt: skip

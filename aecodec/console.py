@@ -56,6 +56,8 @@ def describe(report: dict[str, Any]) -> str:
     if "psnr" in report and not report.get("exact"):
         lossless = math.isinf(report["psnr"])
         parts.append("lossless" if lossless else f"{report['psnr']:.2f} dB")
+    if math.isfinite(report.get("ssimulacra2", math.inf)):
+        parts.append(f"SSIMULACRA 2 {report['ssimulacra2']:.2f}")
     return ", ".join([*parts, f"{report['seconds']:.2f} s"])
 
 
@@ -161,7 +163,7 @@ def _coloured(stream: TextIO) -> bool:
 def _as_json(outcome: Outcome) -> str:
     report = {"path": outcome.job.source, "out": outcome.job.target, "status": outcome.status}
     figures = dict(outcome.report)
-    if "psnr" in figures:  # JSON has no infinity
-        figures["psnr"] = None if math.isinf(figures["psnr"]) else round(figures["psnr"], 3)
+    for name in figures.keys() & {"psnr", "ssimulacra2"}:  # JSON has no infinity
+        figures[name] = None if math.isinf(figures[name]) else round(figures[name], 3)
     message = {"error": "; ".join(outcome.message.splitlines())} if outcome.message else {}
     return json.dumps(report | figures | message)

@@ -240,7 +240,8 @@ def _compress(settings: Compression, job: Job, writing: Writing) -> Outcome:
     report |= {"quality": round(hit.quality, 2), "seconds": round(seconds, 3)}
     header = container.read_header(hit.data, container.MAX_SIDE**2)
     report |= {"exact": header.exact, "layered": header.layered}
-    return Outcome(job, "ok", report if psnr is None else report | {"psnr": psnr})
+    known = {"psnr": psnr, "ssimulacra2": hit.ssimulacra2}
+    return Outcome(job, "ok", report | {name: x for name, x in known.items() if x is not None})
 
 
 def _decompress(settings: Decompression, job: Job, writing: Writing) -> Outcome:

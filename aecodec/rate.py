@@ -1,8 +1,9 @@
-"""The quality scale, and the search for the quality that meets a size, a rate or a PSNR.
+"""The quality scale, and the search for the quality that meets a size, a rate, a PSNR or a score.
 
     quality 0 ........ 100      what people give; a file keeps it in hundredths
-    bytes and PSNR grow with it, so a target is met by a search on one variable (PSNR steps a
-    little where the model's bands of quality meet: the search brackets such a step and ends there)
+    bytes, PSNR and score (SSIMULACRA 2) grow with it, so a target is met by a search on one
+    variable (PSNR steps a little where the model's bands of quality meet: the search brackets such
+    a step and ends there)
 
 The search is a secant inside a bracket that falls back to bisection: sizes are nearly
 exponential and PSNR nearly linear in the quality, so three to five encodings are usual.
@@ -10,6 +11,7 @@ exponential and PSNR nearly linear in the quality, so three to five encodings ar
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import re
@@ -17,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from aecodec import seen
 from aecodec.errors import AecError
 
 if TYPE_CHECKING:
@@ -26,23 +29,25 @@ DEFAULT_QUALITY = 75.0
 FINEST = 10000  # hundredths: the quality 100
 
 SIZE_TOLERANCE = 0.02  # how far below the size asked a file may stay
-PSNR_TOLERANCE = 0.05  # dB, to either side
+TOLERANCES = {"psnr": 0.05, "ssimulacra2": 0.25}  # dB and points, to either side
 MAX_ENCODINGS = 12
 
-_LOSSLESS = 100.0  # dB: stands for infinity where slopes are computed
+_LOSSLESS = 100.0  # dB or points: stands for infinity where slopes are computed
 _START = 6000  # hundredths: the first guess
-_SLOPES = {"size": 0.00035, "psnr": 0.0015}  # per hundredth of quality, until two are measured
+# Per hundredth of quality, until two are measured.
+_SLOPES = {"size": 0.00035, "bpp": 0.00035, "psnr": 0.0015, "ssimulacra2": 0.01}
 _BLIND_STEPS = 3  # extrapolations before the end of the scale itself is tried
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
-Unit = Literal["size", "bpp", "psnr"]
+Unit = Literal["size", "bpp", "psnr", "ssimulacra2"]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a file should come to: `size` in bytes, `bpp` in bits per pixel, or `psnr` in dB.
+    """What a file should come to: `size` in bytes, `bpp` in bits per pixel, `psnr` in dB, or
+    `ssimulacra2`, the score of `aecodec.seen`.
 
-    Raises AecError for a value that is not a positive number.
+    Raises AecError for a value that is not a positive number, or where that cannot be measured.
     """
 
     unit: Unit
@@ -51,15 +56,18 @@ class Target:
     def __post_init__(self) -> None:
         if not (self.value > 0 and math.isfinite(self.value)):
             raise AecError(f"the target must be a number above 0, not {self.value:g}")
+        if self.unit == "ssimulacra2" and not seen.available():
+            raise AecError("needs the package ssimulacra2: pip install ssimulacra2")
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A finished search. `psnr` is None when it did not have to be measured."""
+    """A finished search. psnr, ssimulacra2: None when they did not have to be measured."""
 
     data: bytes
     quality: float
     psnr: float | None = None
+    ssimulacra2: float | None = None
 
 
 class Coder(Protocol):
@@ -80,7 +88,7 @@ class Coder(Protocol):
 class _Probe:
     quality: int  # hundredths
     data: bytes
-    psnr: float | None
+    value: float | None  # PSNR or score; infinite when nothing is lost
     distance: float  # from the target: below 0 is too little quality, above 0 too much
 
 
@@ -103,9 +111,25 @@ def psnr(a: Picture, b: Picture) -> float:
     return decibels(squared_error(a.pixels, b.pixels), a.pixels.size)
 
 
-def target_of(size: float | None, bpp: float | None, psnr: float | None) -> Target | None:
+def score(a: Picture, b: Picture) -> float:
+    """SSIMULACRA 2 of the colours of two pictures of one shape; inf when equal. Raises AecError."""
+    from PIL import Image
+
+    if bool((a.pixels == b.pixels).all()):
+        return math.inf
+    return seen.score(*(Image.fromarray(one.pixels).convert("RGB") for one in (a, b)))
+
+
+MEASURES: dict[Unit, Callable[[Picture, Picture], float]] = {"psnr": psnr, "ssimulacra2": score}
+
+
+def target_of(
+    size: float | None, bpp: float | None, psnr: float | None, ssimulacra2: float | None = None
+) -> Target | None:
     """The one target that is not None. Raises AecError for several, or one that makes no sense."""
-    values: dict[Unit, float | None] = {"size": size, "bpp": bpp, "psnr": psnr}
+    values: dict[Unit, float | None] = {
+        "size": size, "bpp": bpp, "psnr": psnr, "ssimulacra2": ssimulacra2
+    }  # fmt: skip
     given = [Target(unit, value) for unit, value in values.items() if value is not None]
     if len(given) > 1:
         raise AecError(" and ".join(target.unit for target in given) + " exclude each other")
@@ -120,12 +144,13 @@ def meet(target: Target, picture: Picture, coder: Coder) -> Hit:
     pixels = picture.width * picture.height
 
     def measure(_: bytes) -> float:
-        return psnr(picture, coder.decoded())
+        return MEASURES[target.unit](picture, coder.decoded())
 
     start = _START / 100
     if coder.slow:
         draft = functools.partial(coder.encode, draft=True)
-        start = reach(target, pixels, draft, measure).quality
+        with contextlib.suppress(AecError):  # what drafts do not reach may yet be reached
+            start = reach(target, pixels, draft, measure).quality
     return reach(target, pixels, coder.encode, measure, start)
 
 
@@ -138,11 +163,11 @@ def reach(
 ) -> Hit:
     """The file that meets the target, by at most MAX_ENCODINGS calls of `encode(quality)`.
 
-    `measure` gives the PSNR of a file and is called for PSNR targets only; `pixels` is width
-    times height; the search begins at the quality `start`. A size is never exceeded and missed by
-    at most 2 %, a PSNR by at most 0.05 dB, except where the next hundredth of quality already
-    goes too far, or is exact, or quality 100 needs less than the size. Raises AecError naming the
-    reachable range when the target lies outside it.
+    `measure` gives the PSNR or score of a file and is called for such targets only; `pixels` is
+    width times height; the search begins at the quality `start`. A size is never exceeded and
+    missed by at most 2 %, a PSNR by at most 0.05 dB, a score by 0.25, except where the next
+    hundredth of quality already goes too far, or is exact, or quality 100 needs less than the size.
+    Raises AecError naming the reachable range when the target lies outside it.
     """
     search = _Search(target, pixels, encode, measure)
     quality = round(start * 100)
@@ -184,15 +209,15 @@ class _Search:
     def probe(self, quality: int) -> _Probe:
         """Encode at a quality in hundredths."""
         data = self.encode(quality / 100)
-        if self.target.unit == "psnr":
+        if self.target.unit in MEASURES:
             value = self.measure(data)
             return _Probe(quality, data, value, min(value, _LOSSLESS) - self.target.value)
         return _Probe(quality, data, None, math.log(len(data) / max(self.limit, 1)))
 
     def accepts(self, probe: _Probe) -> bool:
         """Whether this is near enough to the target."""
-        if self.target.unit == "psnr":
-            return abs(probe.distance) <= PSNR_TOLERANCE
+        if self.target.unit in MEASURES:
+            return abs(probe.distance) <= TOLERANCES[self.target.unit]
         least = -math.inf if probe.quality == FINEST else math.log(1 - SIZE_TOLERANCE)
         return least <= probe.distance <= 0
 
@@ -217,7 +242,7 @@ class _Search:
             return False
         # No file is larger than the one that keeps the picture exactly.
         saved = 1 - len(self.low.data) / len(self.high.data)
-        exactly = self.high.psnr == math.inf and saved <= SIZE_TOLERANCE
+        exactly = self.high.value == math.inf and saved <= SIZE_TOLERANCE
         return exactly or self.high.quality - self.low.quality <= 1
 
     def next_quality(self) -> int:
@@ -236,22 +261,23 @@ class _Search:
         return min(max(quality, low.quality + 1), high.quality - 1)
 
     def best(self) -> _Probe:
-        """The probe to settle for: the larger one that fits, or the nearer PSNR."""
+        """The probe to settle for: the larger one that fits, or the nearer value."""
         probes = [probe for probe in (self.low, self.high) if probe]
-        if self.target.unit != "psnr":
+        if self.target.unit not in MEASURES:
             return self.low or probes[0]
         # From some quality on a picture may be kept exactly, for hardly more bytes than below it.
-        if self.high and self.high.psnr == math.inf:
+        if self.high and self.high.value == math.inf:
             return self.high
         return min(probes, key=lambda probe: abs(probe.distance))
 
     def hit(self, probe: _Probe) -> Hit:
         """The result of the search."""
-        return Hit(probe.data, probe.quality / 100, probe.psnr)
+        value = {self.target.unit: probe.value} if self.target.unit in MEASURES else {}
+        return Hit(probe.data, probe.quality / 100, **value)
 
     def _aim(self) -> float:
         """The middle of what is accepted."""
-        return 0.0 if self.target.unit == "psnr" else math.log(1 - SIZE_TOLERANCE / 2)
+        return 0.0 if self.target.unit in MEASURES else math.log(1 - SIZE_TOLERANCE / 2)
 
     def _extrapolate(self) -> int:
         """A step to the side of which nothing is known yet."""
@@ -259,7 +285,7 @@ class _Search:
         assert last is not None
         if self.steps > _BLIND_STEPS:
             return 0 if last.distance > 0 else FINEST
-        slope = _SLOPES["psnr" if self.target.unit == "psnr" else "size"]
+        slope = _SLOPES[self.target.unit]
         if before is not None and before.quality != last.quality:
             # Far-off slopes would send the search to the end of the scale, or nowhere.
             measured = (last.distance - before.distance) / (last.quality - before.quality)
@@ -270,9 +296,10 @@ class _Search:
 
     def _unreachable(self, least: _Probe, most: _Probe) -> str:
         asked = f"{self.target.value:g}"
-        if self.target.unit == "psnr":
-            top = "lossless" if most.psnr == math.inf else f"{most.psnr:.2f} dB"
-            return f"{asked} dB cannot be reached: {least.psnr:.2f} dB to {top} can"
+        if self.target.unit in MEASURES:
+            unit = " dB" if self.target.unit == "psnr" else ""
+            top = "lossless" if most.value == math.inf else f"{most.value:.2f}{unit}"
+            return f"{asked}{unit} cannot be reached: {least.value:.2f}{unit} to {top} can"
         sizes = [len(least.data), len(most.data)]
         if self.target.unit == "bpp":
             lower, upper = (8 * size / self.pixels for size in sizes)

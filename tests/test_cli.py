@@ -10,6 +10,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import pytest
 from PIL import Image
 
 import aecodec
-from aecodec import cli, console, container, files, jobs, weights
+from aecodec import cli, console, container, files, jobs, seen, weights
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_codec.py"))]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals, terminals and devices")
@@ -312,6 +313,22 @@ def test_bits_per_pixel_and_psnr(run: Run) -> None:
     assert 3.8 < line["bpp"] <= 4
     line = json.loads(run("compress", "big.png", "-f", "--psnr", "36", "--json")[1])
     assert abs(line["psnr"] - 36) < 0.2
+
+
+def test_score(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seen, "available", lambda: True)
+    monkeypatch.setattr(
+        seen, "score", lambda a, b: 100 - float(np.abs(np.subtract(a, b, dtype=np.int16)).mean())
+    )
+    paint("big.png", 5, (200, 200))
+    out = run("compress", "big.png", "--ssimulacra2", "97")[1]
+    assert re.search(r" dB, SSIMULACRA 2 9[67]\.\d\d, ", out)
+    line = json.loads(run("compress", "big.png", "-f", "--ssimulacra2", "97", "--json")[1])
+    assert line["ssimulacra2"] == pytest.approx(97, abs=0.25)
+    monkeypatch.setattr(seen, "available", lambda: False)
+    status, _, err = run("compress", "big.png", "-f", "--ssimulacra2", "97")
+    assert status == 2
+    assert "--ssimulacra2: needs the package ssimulacra2: pip install ssimulacra2" in err
 
 
 def test_more_bytes_than_quality_100_needs(run: Run) -> None:

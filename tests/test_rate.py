@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from aecodec import distortion, rate
+from aecodec import distortion, rate, seen
 from aecodec.errors import AecError
 from aecodec.picture import Picture
 from aecodec.rate import MAX_ENCODINGS, Target, parse_size, reach
@@ -124,6 +126,61 @@ def test_a_slow_coder_is_asked_for_drafts_first() -> None:
     hit = rate.meet(Target("psnr", 25), source, coder)  # the curve is a stair: see SlowCoder
     assert hit.psnr is not None
     assert abs(hit.psnr - 25) < 0.5
+
+
+def looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A score for tests, whether or not the package is there: 90 less what is lost, on average."""
+
+    def score(a: Image.Image, b: Image.Image) -> float:
+        assert a.mode == b.mode == "RGB"
+        return 90 - float(np.abs(np.subtract(a, b, dtype=np.int16)).mean())
+
+    monkeypatch.setattr(seen, "available", lambda: True)
+    monkeypatch.setattr(seen, "score", score)
+
+
+@pytest.mark.parametrize("goal", [55, 70.3, 79])
+def test_a_score_is_met(goal: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks(monkeypatch)
+    coder = SlowCoder()
+    coder.slow = False
+    hit = rate.meet(Target("ssimulacra2", goal), Picture(np.zeros((1, 1), np.uint8)), coder)
+    assert hit.psnr is None
+    assert hit.ssimulacra2 == pytest.approx(goal, abs=0.5)  # it loses whole levels
+
+
+def test_what_drafts_do_not_reach_encodings_may() -> None:
+    source, coder = Picture(np.zeros((1, 1), np.uint8)), SlowCoder()
+    best = rate.psnr(source, Picture(np.full((1, 1), 10, np.uint8)))
+    hit = rate.meet(Target("psnr", best), source, coder)
+    assert (hit.quality, hit.psnr) == (100, best)
+
+
+def test_a_score_out_of_reach_names_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks(monkeypatch)
+    with pytest.raises(AecError, match=r"99 cannot be reached: 50.00 to 80.00 can"):
+        rate.meet(Target("ssimulacra2", 99), Picture(np.zeros((1, 1), np.uint8)), SlowCoder())
+
+
+def test_a_score_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seen, "available", lambda: False)
+    with pytest.raises(AecError, match="pip install ssimulacra2"):
+        Target("ssimulacra2", 80)
+
+
+def test_score_of_equal_and_of_small_pictures() -> None:
+    pixels = np.arange(49, dtype=np.uint8).reshape(7, 7)
+    assert rate.score(Picture(pixels), Picture(pixels)) == math.inf
+    with pytest.raises(AecError, match="8 pixels a side"):
+        rate.score(Picture(pixels), Picture(pixels + 1))
+
+
+def test_score_is_that_of_the_package() -> None:
+    pytest.importorskip("ssimulacra2")
+    one = synthetic.picture("RGB", 64, 48)
+    near = Picture(one.pixels // 2 * 2)
+    far = Picture(one.pixels // 32 * 32)
+    assert 100 > rate.score(one, near) > rate.score(one, far)
 
 
 def test_one_target_at_a_time() -> None:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import io
 import math
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from aecodec import seen
 
 METRICS = {"psnr": "numpy", "ms_ssim": "pytorch_msssim", "ssimulacra2": "ssimulacra2"}
 """Metric -> the module it needs."""
@@ -74,14 +75,4 @@ def ms_ssim_db(value: float) -> float:
 
 def ssimulacra2(original: Image.Image, decoded: Image.Image) -> float | None:
     """SSIMULACRA 2 score; pictures must have 8 px a side at least."""
-    if min(original.size) < 8:
-        return None
-    library: Any = importlib.import_module("ssimulacra2")
-    files = []
-    for image in (original, decoded):
-        # The library reads files only; PPM in memory costs a copy and nothing else.
-        buffer = io.BytesIO()
-        image.save(buffer, "PPM")
-        buffer.seek(0)
-        files.append(buffer)
-    return float(library.compute_ssimulacra2(*files))
+    return None if min(original.size) < seen.LEAST_SIDE else seen.score(original, decoded)
