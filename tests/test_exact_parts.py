@@ -132,6 +132,16 @@ def test_text_is_found_wherever_it_is() -> None:
     assert blocks[76:112, 151:224].all()
 
 
+@pytest.mark.parametrize("size", [(100, 4000), (4000, 60), (300, 700), (2000, 9)])
+def test_parts_that_are_looked_at_do_not_overlap(size: tuple[int, int]) -> None:
+    """What is seen twice would seem to repeat itself."""
+    width, height = size
+    numbered = np.arange(width * height, dtype=np.uint32).view(np.uint8).reshape(height, width, 4)
+    seen = repeats._patches(numbered).reshape(-1, 4)
+    assert len(np.unique(seen, axis=0)) == len(seen)
+    assert len(seen) > min(width * height, 2**16) / 8
+
+
 def test_a_large_picture_is_judged_by_parts() -> None:
     boxes = list(choice.parts(3000, 700))
     assert boxes == [(488, 0, 1000, 700), (1992, 0, 2504, 700)]
