@@ -118,9 +118,13 @@ def test_targets() -> None:
     assert decibels == pytest.approx(38, abs=0.07)
 
 
-def test_photographs_have_no_layer() -> None:
-    for mode in ("L", "RGB"):
-        assert repeats.covered(synthetic.picture(mode, 300, 200).pixels) is None
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_photographs_have_no_layer(mode: str) -> None:
+    with Image.open(Path(__file__).parent / "data" / "crop.png") as image:
+        photograph = np.asarray(image.convert(mode))
+    for pixels in (synthetic.picture(mode, 300, 200).pixels, photograph):
+        assert repeats.covered(pixels) is None
+        assert not repeats.promising(pixels)
 
 
 def test_text_is_found_wherever_it_is() -> None:
