@@ -15,8 +15,9 @@ from aecodec import exact, layer
 from aecodec.coder import TransformCoder
 from aecodec.container import Colour, Header
 from aecodec.effort import DRAFT, Level
+from aecodec.filling import filled
 from aecodec.model import Model
-from aecodec.repeats import BLOCK, enlarged, filled
+from aecodec.repeats import BLOCK, enlarged
 from aecodec.window import Box
 
 Pixels = npt.NDArray[np.uint8]
@@ -53,6 +54,7 @@ class Sizes:
 def tried(
     model: Model,
     pixels: Pixels,
+    shown: Pixels,
     blocks: Blocks | None,
     header: Header,
     level: Level,
@@ -61,6 +63,7 @@ def tried(
 ) -> Sizes:
     """Sizes of the pixels (H,W) or (H,W,3), at the quality of their head.
 
+    shown: what the transform gets of them.
     blocks: what a layer would keep, or None. level: no more effort is made. exactly: whether to
     try that as well.
     """
@@ -75,14 +78,13 @@ def tried(
         return sum(len(tile.payload) for tile in coder.encode(own, draft).tiles)
 
     for left, top, right, bottom in parts(header.width, header.height):
-        part = pixels[top:bottom, left:right]
-        plain += coded(part)
+        part, under = pixels[top:bottom, left:right], shown[top:bottom, left:right]
+        plain += coded(under)
         if exactly:
             whole += len(exact.pack(part).payload)
         if blocks is not None:
-            taken = blocks[top // BLOCK : -(-bottom // BLOCK), left // BLOCK : -(-right // BLOCK)]
-            box = (0, 0, right - left, bottom - top)
-            layered += len(layer.pack(part, enlarged(taken, box))) + coded(filled(part, taken))
+            taken = enlarged(blocks, (left, top, right, bottom))
+            layered += len(layer.pack(part, taken)) + coded(filled(under, taken))
     return Sizes(plain, None if blocks is None else layered, whole if exactly else None)
 
 

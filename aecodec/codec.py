@@ -21,10 +21,11 @@ from aecodec import alpha, choice, container, exact, layer, repeats, vp8l
 from aecodec.coder import TransformCoder, Transformed, digest
 from aecodec.container import AecFile, Colour, Header
 from aecodec.decoding import decode_damaged, decode_file, model_of, pixel_decoder
-from aecodec.distortion import decibels, squared_error
+from aecodec.distortion import decibels, hidden_by_alpha, samples_seen, squared_error
 from aecodec.effort import DRAFT, Level
 from aecodec.effort import level as effort_level
 from aecodec.errors import AecError, FormatError, LimitError, SymbolError
+from aecodec.filling import filled
 from aecodec.layer import laid
 from aecodec.model import open_model
 from aecodec.paint import TILE, each, gathered, painted_rows, tile_workers
@@ -38,6 +39,7 @@ from aecodec.window import padded
 __all__ = ["Encoder", "decode_damaged", "decode_file", "encode_picture"]
 
 Float = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
 Blocks = npt.NDArray[np.bool_]
 
 SINGLE_TILE_PIXELS = 3 * 2**20  # larger pictures are tiled
@@ -154,8 +156,8 @@ class Encoder:
         key = header.quality, level
         if key not in self._sizes:
             self._sizes[key] = choice.tried(
-                self._model, self._picture.pixels, self._layer, header, level, exactly,
-                self._threads,
+                self._model, self._picture.pixels, self._shown, self._layer, header, level,
+                exactly, self._threads,
             )  # fmt: skip
         return self._sizes[key]
 
@@ -189,13 +191,20 @@ class Encoder:
         return data
 
     @functools.cached_property
+    def _shown(self) -> Pixels:
+        """The pixels that the transform gets: with other ones where transparency hides them."""
+        hidden = hidden_by_alpha(self._picture)
+        return self._picture.pixels if hidden is None else filled(self._picture.pixels, hidden)
+
+    @functools.cached_property
     def _plain(self) -> TransformCoder:
-        return self._coder(self._picture.pixels)
+        return self._coder(self._shown)
 
     @functools.cached_property
     def _under(self) -> TransformCoder:
         assert self._layer is not None
-        return self._coder(repeats.filled(self._picture.pixels, self._layer))
+        whole = (0, 0, self._header.width, self._header.height)
+        return self._coder(filled(self._shown, repeats.enlarged(self._layer, whole)))
 
     @functools.cached_property
     def _layer(self) -> Blocks | None:
@@ -262,11 +271,11 @@ class Encoder:
             raise SymbolError("verification failed: the alpha plane does not read back")
         if (file.icc, file.exif, file.xmp) != self._metadata:
             raise SymbolError("verification failed: the metadata does not read back")
-        return decibels(squares, picture.pixels.size)
+        return decibels(squares, samples_seen(picture))
 
     def _squares(self, file: AecFile, expected: Sequence[bytes]) -> int:
-        """Squared error of a file's picture, whose latents must have these digests."""
-        pixels = self._picture.pixels
+        """Squared error of what is seen of a file's picture, whose latents have these digests."""
+        pixels, hidden = self._picture.pixels, hidden_by_alpha(self._picture)
         if file.header.exact:
             return sum(
                 squared_error(part, pixels[top:bottom, left:right])
@@ -284,9 +293,10 @@ class Encoder:
             return y_hat
 
         boxes, squares, top = list(file.header.boxes), 0, 0
-        rows = painted_rows(model, file.header, latents, self._threads)
-        for part in laid(file, rows, self._threads):
-            squares += squared_error(part, pixels[top : top + len(part)])
+        painted = painted_rows(model, file.header, latents, self._threads)
+        for part in laid(file, painted, self._threads):
+            rows = slice(top, top + len(part))
+            squares += squared_error(part, pixels[rows], hidden if hidden is None else hidden[rows])
             top += len(part)
         return squares
 

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from aecodec.picture import Picture
+
 Pixels = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 
 PEAK = 255
 _BAND = 2**20  # samples compared at a time: their differences take eight times their memory
 
 
-def squared_error(a: Pixels, b: Pixels) -> int:
-    """Sum of squared differences over all samples of two arrays of one shape, (H,W) or (H,W,3)."""
+def hidden_by_alpha(picture: Picture) -> Mask | None:
+    """Where (H,W) a picture's alpha is 0, so that colour is not seen; None if nowhere."""
+    mask = None if picture.alpha is None else picture.alpha == 0
+    return None if mask is None or not mask.any() else mask
+
+
+def samples_seen(picture: Picture) -> int:
+    """How many samples of colour are not hidden so."""
+    hidden, samples = hidden_by_alpha(picture), int(picture.pixels.size)
+    return samples if hidden is None else samples - samples // hidden.size * int(hidden.sum())
+
+
+def squared_error(a: Pixels, b: Pixels, hidden: Mask | None = None) -> int:
+    """Sum of squared differences over all samples of two arrays of one shape, (H,W) or (H,W,3).
+
+    hidden: pixels (H,W) to leave out.
+    """
     squares, rows = 0, max(1, _BAND // max(1, a[:1].size))
     for top in range(0, len(a), rows):
         difference = a[top : top + rows].astype(np.int32) - b[top : top + rows]
+        if hidden is not None:
+            difference[hidden[top : top + rows]] = 0
         squares += int(np.square(difference).sum(dtype=np.int64))
     return squares
 

@@ -104,20 +104,29 @@ def parse_size(text: str) -> int:
 def psnr(a: Picture, b: Picture) -> float:
     """PSNR in dB over the 8-bit colour samples of two pictures of one shape; inf when equal.
 
-    Alpha is kept exactly by the format and not counted.
+    Alpha is kept exactly by the format and not counted, nor is colour where it is 0 in the first.
     """
-    from aecodec.distortion import decibels, squared_error
+    from aecodec.distortion import decibels, hidden_by_alpha, samples_seen, squared_error
 
-    return decibels(squared_error(a.pixels, b.pixels), a.pixels.size)
+    return decibels(squared_error(a.pixels, b.pixels, hidden_by_alpha(a)), samples_seen(a))
 
 
 def score(a: Picture, b: Picture) -> float:
-    """SSIMULACRA 2 of the colours of two pictures of one shape; inf when equal. Raises AecError."""
+    """SSIMULACRA 2 of the colours of two pictures of one shape; inf when equal. Raises AecError.
+
+    Where alpha is 0 in the first, they count as equal.
+    """
     from PIL import Image
 
-    if bool((a.pixels == b.pixels).all()):
+    from aecodec.distortion import hidden_by_alpha
+
+    other, hidden = b.pixels, hidden_by_alpha(a)
+    if hidden is not None:
+        other = other.copy()
+        other[hidden] = a.pixels[hidden]
+    if bool((a.pixels == other).all()):
         return math.inf
-    return seen.score(*(Image.fromarray(one.pixels).convert("RGB") for one in (a, b)))
+    return seen.score(*(Image.fromarray(one).convert("RGB") for one in (a.pixels, other)))
 
 
 MEASURES: dict[Unit, Callable[[Picture, Picture], float]] = {"psnr": psnr, "ssimulacra2": score}

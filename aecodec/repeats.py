@@ -1,7 +1,7 @@
 """Where a picture repeats itself: text, screens and drawings, on their own or beside photographs.
 
     pixels -> promising: whether to try the whole picture exactly
-    pixels -> covered: blocks to be kept exactly -> filled: pixels for the transform under them
+    pixels -> covered: blocks to be kept exactly, over what the transform makes of the rest
 
 What repeats itself is what transform and prior are worst at, and what dictionaries are made for.
 Everything here is a matter of encoders: the format does not know of blocks.
@@ -68,19 +68,6 @@ def covered(pixels: Pixels) -> Blocks | None:
         found = calm & (_around(found) > 0)
     grown: Blocks = found | (_around(found) >= _ENCLOSED)
     return grown
-
-
-def filled(pixels: Pixels, blocks: Blocks) -> Pixels:
-    """The pixels with those of the blocks replaced by something smooth between all others."""
-    three = pixels if pixels.ndim == 3 else pixels[..., None]
-    out, grid = three.copy(), _smooth(_means(three, blocks), ~blocks)
-    for row in np.flatnonzero(blocks.any(1)):
-        top = row * BLOCK
-        part = out[top : top + BLOCK]
-        smooth = _enlarged(grid, BLOCK, top, top + len(part))[:, : part.shape[1]]
-        taken = blocks[row].repeat(BLOCK)[: part.shape[1]]
-        part[:, taken] = np.rint(smooth[:, taken])
-    return out.reshape(pixels.shape)
 
 
 def enlarged(blocks: Blocks, box: tuple[int, int, int, int]) -> Blocks:
@@ -173,48 +160,3 @@ def _around(blocks: Blocks) -> npt.NDArray[np.int8]:
     count = count[:-2] + count[1:-1] + count[2:]
     around: npt.NDArray[np.int8] = count[:, :-2] + count[:, 1:-1] + count[:, 2:]
     return around
-
-
-def _means(pixels: Pixels, blocks: Blocks) -> Float:
-    """(rows,columns,C): the mean colour of every block that is not taken; the others are 0."""
-    out = np.zeros((*blocks.shape, pixels.shape[2]), np.float32)
-    for row in np.flatnonzero(~blocks.all(1)):
-        band = pixels[row * BLOCK : (row + 1) * BLOCK].mean(0, dtype=np.float32)
-        sums = np.add.reduceat(band, np.arange(0, len(band), BLOCK))
-        width = np.minimum(BLOCK, len(band) - np.arange(0, len(band), BLOCK))
-        out[row] = sums / width[:, None]
-    out[blocks] = 0
-    return out
-
-
-def _smooth(values: Float, known: Blocks) -> Float:
-    """Values (h,w,C) with the unknown ones, which are 0, made up from those around: pull and push.
-
-    Half the resolution is filled first, where each value is the mean of those that are known.
-    """
-    if known.all() or not known.any() or max(known.shape) == 1:
-        return values
-    height, width = known.shape
-    odd = ((0, height % 2), (0, width % 2))
-    count = _fours(np.pad(known.astype(np.float32)[..., None], (*odd, (0, 0))))
-    half = _fours(np.pad(values, (*odd, (0, 0)))) / np.maximum(count, 1)
-    half = _smooth(half, count[..., 0] > 0)
-    return np.where(known[..., None], values, _enlarged(half, 2, 0, height)[:, :width])
-
-
-def _fours(values: Float) -> Float:
-    """Sums of two by two values (h,w,C)."""
-    rows = values[::2] + values[1::2]
-    fours: Float = rows[:, ::2] + rows[:, 1::2]
-    return fours
-
-
-def _enlarged(grid: Float, times: int, top: int, bottom: int) -> Float:
-    """Rows top to bottom of a grid (h,w,C) made `times` as large, linearly between its values."""
-    for axis, places in ((0, np.arange(top, bottom)), (1, np.arange(grid.shape[1] * times))):
-        at = np.clip((places + np.float32(0.5)) / times - np.float32(0.5), 0, grid.shape[axis] - 1)
-        low = np.floor(at).astype(int)
-        high = np.minimum(low + 1, grid.shape[axis] - 1)
-        share = (at - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-        grid = grid.take(low, axis) * (1 - share) + grid.take(high, axis) * share
-    return grid

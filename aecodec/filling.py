@@ -1,0 +1,81 @@
+"""Something smooth where nobody looks: under what is kept exactly, and what is fully transparent.
+
+    pixels and where they are hidden -> means of blocks of the others -> made up for all blocks
+    -> enlarged, where they are hidden
+
+What is smooth costs the transform next to nothing, and an edge to it least of all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Float = npt.NDArray[np.float32]
+
+BLOCK = 8  # pixels a side
+
+
+def filled(pixels: Pixels, hidden: Mask) -> Pixels:
+    """The pixels (H,W) or (H,W,3), with those that are hidden (H,W) made up from the others."""
+    three = pixels if pixels.ndim == 3 else pixels[..., None]
+    out, grid = three.copy(), _smooth(*_means(three, hidden))
+    for top in range(0, len(out), BLOCK):
+        part, taken = out[top : top + BLOCK], hidden[top : top + BLOCK]
+        if taken.any():
+            smooth = _enlarged(grid, BLOCK, top, top + len(part))[:, : part.shape[1]]
+            part[taken] = np.rint(smooth[taken])
+    return out.reshape(pixels.shape)
+
+
+def _means(pixels: Pixels, hidden: Mask) -> tuple[Float, Mask]:
+    """Mean colours (rows,columns,C) of what is seen of every block, or 0; and of which it is."""
+    height, width, colours = pixels.shape
+    starts = np.arange(0, width, BLOCK)
+    shape = (-(-height // BLOCK), len(starts))
+    means, known = np.zeros((*shape, colours), np.float32), np.zeros(shape, bool)
+    for row in range(shape[0]):
+        band = slice(row * BLOCK, (row + 1) * BLOCK)
+        seen = ~hidden[band]
+        if not seen.any():
+            continue
+        sums = (pixels[band] * seen[..., None]).sum(0, dtype=np.int64)
+        count = np.add.reduceat(seen.sum(0), starts)
+        means[row] = np.add.reduceat(sums, starts) / np.maximum(count, 1)[:, None]
+        known[row] = count > 0
+    return means, known
+
+
+def _smooth(values: Float, known: Mask) -> Float:
+    """Values (h,w,C) with the unknown ones, which are 0, made up from those around: pull and push.
+
+    Half the resolution is filled first, where each value is the mean of those that are known.
+    """
+    if known.all() or not known.any() or max(known.shape) == 1:
+        return values
+    height, width = known.shape
+    odd = ((0, height % 2), (0, width % 2))
+    count = _fours(np.pad(known.astype(np.float32)[..., None], (*odd, (0, 0))))
+    half = _fours(np.pad(values, (*odd, (0, 0)))) / np.maximum(count, 1)
+    half = _smooth(half, count[..., 0] > 0)
+    return np.where(known[..., None], values, _enlarged(half, 2, 0, height)[:, :width])
+
+
+def _fours(values: Float) -> Float:
+    """Sums of two by two values (h,w,C)."""
+    rows = values[::2] + values[1::2]
+    fours: Float = rows[:, ::2] + rows[:, 1::2]
+    return fours
+
+
+def _enlarged(grid: Float, times: int, top: int, bottom: int) -> Float:
+    """Rows top to bottom of a grid (h,w,C) made `times` as large, linearly between its values."""
+    for axis, places in ((0, np.arange(top, bottom)), (1, np.arange(grid.shape[1] * times))):
+        at = np.clip((places + np.float32(0.5)) / times - np.float32(0.5), 0, grid.shape[axis] - 1)
+        low = np.floor(at).astype(int)
+        high = np.minimum(low + 1, grid.shape[axis] - 1)
+        share = (at - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        grid = grid.take(low, axis) * (1 - share) + grid.take(high, axis) * share
+    return grid
