@@ -8,6 +8,7 @@ the picture has no seams.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from aecodec.axes import FROM, best_axes, guessed_axes, matrix, turned_model
 from aecodec.container import Axes, Colour, Header, Tile
 from aecodec.effort import Level
+from aecodec.filling import continued
 from aecodec.model import Model
 from aecodec.moments import Sample, look
 from aecodec.paint import each, painters
@@ -25,7 +27,7 @@ from aecodec.search import choose
 from aecodec.tile import write_tile
 from aecodec.tuning import chunk, sample_of
 from aecodec.watch import Report, Watch
-from aecodec.window import Box, Window, cut, grow, inner
+from aecodec.window import Box, Window, cut, grow, inner, padded
 
 Float = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -138,10 +140,16 @@ class TransformCoder:
             model.networks.close()
         return found
 
+    @functools.cached_property
+    def _whole(self) -> Pixels:
+        """The pixels up to whole hyper-latents, for a single tile."""
+        return continued(self._pixels, *map(padded, self._pixels.shape[:2]))
+
     def _window(self, model: Model, header: Header, box: Box) -> Window:
         """A tile and its surroundings; the latents are kept if every quality has the same."""
         grown = grow(box, model.halo, header.width, header.height)
-        pixels = cut(self._pixels, grown)
+        whole = self._whole if header.tile_count == 1 else self._pixels
+        pixels = cut(whole, grown)
         u = self._latents.get((header.axes, box))
         if u is None:
             u = model.networks.analysis(pixels, header.quality)
