@@ -68,7 +68,8 @@ def encode(
     """Compress a PIL image or a uint8 array (HxW, HxWx1..4) to the bytes of an .aec file.
 
     What repeats itself, as text and drawings do, is kept exactly where that takes no more bytes:
-    the whole picture (`info(data).exact`), or parts of it (`info(data).layered`).
+    the whole picture (`info(data).exact`), or parts of it (`info(data).layered`). Alpha is kept,
+    colour where it is 0 is not.
     quality: 0..100, higher is better, continuous. In its place one of size (best quality in at
     most so many bytes), bpp (or bits per pixel), psnr (smallest file of so many dB) and ssimulacra2
     (or of this score; needs the package of that name). effort:
