@@ -18,6 +18,7 @@ Float = npt.NDArray[np.float32]
 
 BLOCK = 8  # pixels a side
 FADE = 12  # pixels in which an edge that goes on becomes smooth; chosen on the validation set
+CONTEXT = 64  # pixels before it that have a say in that
 
 
 def filled(pixels: Pixels, hidden: Mask) -> Pixels:
@@ -38,20 +39,23 @@ def continued(pixels: Pixels, height: int, width: int) -> Pixels:
     The last pixels go on, which keeps edges from being seen by the transform, and fade to something
     smooth: 3 % of bytes of a picture of 400x300 pixels, at equal PSNR, and more of smaller ones.
     """
-    rows, columns = pixels.shape[:2]
-    missing = ((0, height - rows), (0, width - columns), *((0, 0),) * (pixels.ndim - 2))
-    if (rows, columns) == (height, width):
+    for axis, length in ((1, width), (0, height)):
+        pixels = _longer(pixels.swapaxes(0, axis), length).swapaxes(0, axis)
+    return pixels
+
+
+def _longer(pixels: Pixels, length: int) -> Pixels:
+    """Pixels (H,W) or (H,W,3) continued downwards."""
+    height = len(pixels)
+    if height == length:
         return pixels
-    edge = np.pad(pixels, missing, mode="edge")
-    beyond = np.maximum.outer(
-        np.maximum(np.arange(height) - rows + 1, 0), np.maximum(np.arange(width) - columns + 1, 0)
-    )
-    smooth = filled(edge, beyond > 0)
-    share = np.minimum(beyond / np.float32(FADE), 1).reshape(
-        beyond.shape + (1,) * (pixels.ndim - 2)
-    )
-    found: Pixels = np.rint(edge * (1 - share) + smooth * share).astype(np.uint8)
-    return found
+    start = max(0, height - CONTEXT) // BLOCK * BLOCK
+    end = np.pad(pixels[start:], ((0, length - height), *((0, 0),) * (pixels.ndim - 1)), "edge")
+    beyond = np.maximum(np.arange(start, length) - height + 1, 0)
+    smooth = filled(end, np.broadcast_to(beyond[:, None] > 0, end.shape[:2]))
+    share = np.minimum(beyond / np.float32(FADE), 1).reshape((-1,) + (1,) * (pixels.ndim - 1))
+    faded = np.rint(end * (1 - share) + smooth * share).astype(np.uint8)
+    return np.concatenate((pixels[:start], faded))
 
 
 def _means(pixels: Pixels, hidden: Mask) -> tuple[Float, Mask]:
