@@ -59,6 +59,7 @@ def seeds() -> list[bytes]:
         Picture(colour, icc=b"profile" * 4, exif=b"II*\0exif", xmp=b"<x/>"),
         Picture(grey[:20, :33], soft[:20, :33]),
         Picture(colour[:17, :16], np.full((17, 16), 128, np.uint8)),
+        Picture(grey, (np.hypot(x - 35, y - 25) * 6).astype(np.uint8)),  # alpha as VP8L
         Picture((grey[..., None] * np.array([6, 3, 1]) // 7).astype(np.uint8)),  # axes turned
     ]
     files = [
