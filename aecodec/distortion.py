@@ -19,9 +19,13 @@ _BAND = 2**20  # samples compared at a time: their differences take eight times 
 
 
 def hidden_by_alpha(picture: Picture) -> Mask | None:
-    """Where (H,W) a picture's alpha is 0, so that colour is not seen; None if nowhere."""
+    """Where (H,W) a picture's alpha is 0, so that colour is not seen; None if nowhere.
+
+    None as well if it is 0 everywhere: such files come from programs that write 32 bits and mean
+    24, and show a picture where alpha is not looked at.
+    """
     mask = None if picture.alpha is None else picture.alpha == 0
-    return None if mask is None or not mask.any() else mask
+    return None if mask is None or not mask.any() or mask.all() else mask
 
 
 def samples_seen(picture: Picture) -> int:
