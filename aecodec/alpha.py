@@ -38,8 +38,7 @@ def pack_alpha(alpha: Array) -> bytes:
     bodies = [_deflated(alpha)]
     fits = alpha.size <= _VP8L_SAMPLES and max(alpha.shape) <= vp8l.MAX_SIDE
     if fits and vp8l.available():
-        stream = vp8l.pack(alpha[..., None].repeat(3, 2))
-        bodies.append(struct.pack("<BH", _VP8L, _checksum(alpha)) + stream)
+        bodies.append(struct.pack("<BH", _VP8L, vp8l.checksum(alpha)) + vp8l.pack(alpha))
     return min(bodies, key=len)
 
 
@@ -69,7 +68,7 @@ def unpack_alpha(data: bytes, height: int, width: int) -> Array:
         return np.full((height, width), data[1], np.uint8)
     if data[:1] == bytes([_VP8L]) and height * width <= _VP8L_SAMPLES:
         plane = np.ascontiguousarray(vp8l.unpack(data[3:], height, width, alpha=False)[..., 1])
-        if data[1:3] != struct.pack("<H", _checksum(plane)):
+        if data[1:3] != struct.pack("<H", vp8l.checksum(plane)):
             raise SymbolError("the alpha plane is not the one that was coded")
         return plane
     if not data or data[0] != _DEFLATE:
@@ -85,11 +84,6 @@ def unpack_alpha(data: bytes, height: int, width: int) -> Array:
         _unfilter(rows, above, alpha[start:stop])
     inflater.finish()
     return alpha
-
-
-def _checksum(plane: Array) -> int:
-    """Low half of the CRC-32 of the samples, row by row."""
-    return zlib.crc32(np.ascontiguousarray(plane).data) & 0xFFFF
 
 
 class _Inflater:

@@ -5,6 +5,7 @@ All ways are tried on the picture with little effort, or on four parts of a larg
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,6 @@ import numpy.typing as npt
 
 from aecodec import exact, layer
 from aecodec.coder import TransformCoder
-from aecodec.container import Colour, Header
 from aecodec.effort import DRAFT, Level
 from aecodec.filling import filled
 from aecodec.model import Model
@@ -51,41 +51,51 @@ class Sizes:
         return self.exact is not None and SURE * self.exact < least
 
 
-def tried(
-    model: Model,
-    pixels: Pixels,
-    shown: Pixels,
-    blocks: Blocks | None,
-    header: Header,
-    level: Level,
-    exactly: bool,
-    threads: int,
-) -> Sizes:
-    """Sizes of the pixels (H,W) or (H,W,3), at the quality of their head.
+class Trial:
+    """A picture tried each way at several qualities; what these have in common is made once.
 
-    shown: what the transform gets of them.
-    blocks: what a layer would keep, or None. level: no more effort is made. exactly: whether to
-    try that as well.
+    pixels, shown: (H,W) or (H,W,3), as they are and as the transform gets them. blocks: what a
+    layer would keep, or None. exactly: whether to try that as well.
     """
-    draft = DRAFT if level.number > DRAFT.number else level
-    plain = layered = whole = 0
 
-    def coded(part: Pixels) -> int:
-        height, width = part.shape[:2]
-        colour = Colour.GREY if part.ndim == 2 else Colour.RGB
-        own = Header(header.model_id, colour, False, width, height, header.quality)
-        coder = TransformCoder(model, part, threads, turns=False)
-        return sum(len(tile.payload) for tile in coder.encode(own, draft).tiles)
+    def __init__(
+        self,
+        model: Model,
+        pixels: Pixels,
+        shown: Pixels,
+        blocks: Blocks | None,
+        exactly: bool,
+        threads: int,
+    ) -> None:
+        coder = functools.partial(TransformCoder, model, threads=threads, keep=True, turns=False)
+        self._id, self._layered, self._exactly = model.weights.id, blocks is not None, exactly
+        self._plain: list[TransformCoder] = []
+        self._under: list[TransformCoder] = []
+        self._layers = self._exact = 0  # bytes
+        for box in parts(pixels.shape[1], pixels.shape[0]):
+            left, top, right, bottom = box
+            part, under = pixels[top:bottom, left:right], shown[top:bottom, left:right]
+            self._plain.append(coder(under))
+            if exactly:
+                self._exact += len(exact.pack(part).payload)
+            if blocks is not None:
+                taken = enlarged(blocks, box)
+                self._layers += len(layer.pack(part, taken))
+                self._under.append(coder(filled(under, taken)))
 
-    for left, top, right, bottom in parts(header.width, header.height):
-        part, under = pixels[top:bottom, left:right], shown[top:bottom, left:right]
-        plain += coded(under)
-        if exactly:
-            whole += len(exact.pack(part).payload)
-        if blocks is not None:
-            taken = enlarged(blocks, (left, top, right, bottom))
-            layered += len(layer.pack(part, taken)) + coded(filled(under, taken))
-    return Sizes(plain, None if blocks is None else layered, whole if exactly else None)
+    def sizes(self, quality: int, level: Level) -> Sizes:
+        """What each way takes at a quality in hundredths, with no more effort than a level's."""
+        draft = DRAFT if level.number > DRAFT.number else level
+
+        def coded(coders: list[TransformCoder]) -> int:
+            files = (coder.encode(coder.header(self._id, quality), draft) for coder in coders)
+            return sum(len(tile.payload) for file in files for tile in file.tiles)
+
+        return Sizes(
+            coded(self._plain),
+            self._layers + coded(self._under) if self._layered else None,
+            self._exact if self._exactly else None,
+        )
 
 
 def parts(width: int, height: int) -> Iterator[Box]:

@@ -109,7 +109,7 @@ class Encoder:
         self._exactly, self._verifiable = exactly, keep
         self._model = open_model(id_of(model), self._threads)
         self._alpha = None if picture.alpha is None else alpha.pack_alpha(picture.alpha)
-        self._header = _header(picture, self._model.weights.id, 0)
+        self._header = _header(picture, self._model.weights.id)
         kept = keep and picture.width * picture.height <= KEPT_PIXELS
         self._coder = functools.partial(
             TransformCoder, self._model, threads=self._threads, keep=kept, digests=keep,
@@ -117,7 +117,6 @@ class Encoder:
         )  # fmt: skip
         self._y_hat: Sequence[Float] = ()
         self._coded = b""  # the file encoded last
-        self._sizes: dict[tuple[int, Level], choice.Sizes] = {}
         self._digests: dict[bytes, Sequence[bytes]] = {}  # of each tile's y_hat, by the file's
 
     @property
@@ -150,16 +149,16 @@ class Encoder:
 
     def _tried(self, header: Header, level: Level) -> choice.Sizes | None:
         """What each way would take, about; None of a picture that has but one."""
-        exactly = self.exact is not None
-        if self._layer is None and not exactly:
+        if self._layer is None and self.exact is None:
             return None
-        key = header.quality, level
-        if key not in self._sizes:
-            self._sizes[key] = choice.tried(
-                self._model, self._picture.pixels, self._shown, self._layer, header, level,
-                exactly, self._threads,
-            )  # fmt: skip
-        return self._sizes[key]
+        return self._trial.sizes(header.quality, level)
+
+    @functools.cached_property
+    def _trial(self) -> choice.Trial:
+        return choice.Trial(
+            self._model, self._picture.pixels, self._shown, self._layer, self.exact is not None,
+            self._threads,
+        )  # fmt: skip
 
     def _transformed(
         self, header: Header, level: Level, layered: bool, number: int, ways: int
@@ -263,7 +262,8 @@ class Encoder:
         expected = self._digests.get(digest(data))
         if expected is None:
             raise SymbolError("verification failed: these are not the bytes that were coded")
-        squares = self._squares(file, expected)
+        hidden = hidden_by_alpha(picture)
+        squares = self._squares(file, expected, hidden)
         plane = None
         if file.alpha is not None:
             plane = alpha.unpack_alpha(file.alpha, picture.height, picture.width)
@@ -271,11 +271,11 @@ class Encoder:
             raise SymbolError("verification failed: the alpha plane does not read back")
         if (file.icc, file.exif, file.xmp) != self._metadata:
             raise SymbolError("verification failed: the metadata does not read back")
-        return decibels(squares, samples_seen(picture))
+        return decibels(squares, samples_seen(picture.pixels, hidden))
 
-    def _squares(self, file: AecFile, expected: Sequence[bytes]) -> int:
+    def _squares(self, file: AecFile, expected: Sequence[bytes], hidden: Blocks | None) -> int:
         """Squared error of what is seen of a file's picture, whose latents have these digests."""
-        pixels, hidden = self._picture.pixels, hidden_by_alpha(self._picture)
+        pixels = self._picture.pixels
         if file.header.exact:
             return sum(
                 squared_error(part, pixels[top:bottom, left:right])
@@ -319,11 +319,11 @@ def _kept_metadata(picture: Picture, metadata: str) -> tuple[bytes | None, ...]:
     return icc, exif, xmp
 
 
-def _header(picture: Picture, model_id: bytes, quality: int) -> Header:
-    """The head of the file of a picture. Raises LimitError."""
+def _header(picture: Picture, model_id: bytes) -> Header:
+    """The head of the file of a picture, at quality 0. Raises LimitError."""
     height, width = picture.pixels.shape[:2]
     if max(height, width) > container.MAX_SIDE:
         raise LimitError(f"{width}x{height}: sides must be 1 to {container.MAX_SIDE} pixels")
     colour = Colour.GREY if picture.pixels.ndim == 2 else Colour.RGB
     tile = TILE if width * height > SINGLE_TILE_PIXELS else 0
-    return Header(model_id, colour, picture.alpha is not None, width, height, quality, tile)
+    return Header(model_id, colour, picture.alpha is not None, width, height, 0, tile)

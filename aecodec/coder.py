@@ -68,6 +68,12 @@ class TransformCoder:
         self._latents: dict[tuple[Axes, Box], Float] = {}
         self._guess: Axes | None = None
 
+    def header(self, model_id: bytes, quality: int) -> Header:
+        """The head of one tile of the pixels alone; quality in hundredths."""
+        height, width = self._pixels.shape[:2]
+        colour = Colour.GREY if self._pixels.ndim == 2 else Colour.RGB
+        return Header(model_id, colour, False, width, height, quality)
+
     def encode(
         self, header: Header, level: Level, time_limit: float = 0.0, report: Report | None = None
     ) -> Transformed:

@@ -28,9 +28,9 @@ def hidden_by_alpha(picture: Picture) -> Mask | None:
     return None if mask is None or not mask.any() or mask.all() else mask
 
 
-def samples_seen(picture: Picture) -> int:
+def samples_seen(pixels: Pixels, hidden: Mask | None) -> int:
     """How many samples of colour are not hidden so."""
-    hidden, samples = hidden_by_alpha(picture), int(picture.pixels.size)
+    samples = int(pixels.size)
     return samples if hidden is None else samples - samples // hidden.size * int(hidden.sum())
 
 

@@ -9,7 +9,6 @@ docs/format.md is normative.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -40,8 +39,7 @@ def file_of(header: Header, pixels: Pixels, threads: int, slowly: bool = False) 
 
 def pack(pixels: Pixels, slowly: bool = False) -> Tile:
     """A tile of samples (h,w) or (h,w,3), sides at most 16384."""
-    three = pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, 2)
-    return Tile(_checksum(pixels), vp8l.pack(three, slowly))
+    return Tile(vp8l.checksum(pixels), vp8l.pack(pixels, slowly))
 
 
 def unpack(tile: Tile, height: int, width: int, grey: bool) -> Pixels:
@@ -51,7 +49,7 @@ def unpack(tile: Tile, height: int, width: int, grey: bool) -> Pixels:
     """
     three = vp8l.unpack(tile.payload, height, width, alpha=False)[..., :3]
     pixels = np.ascontiguousarray(three[..., 1] if grey else three)
-    if _checksum(pixels) != tile.checksum:
+    if vp8l.checksum(pixels) != tile.checksum:
         raise SymbolError("the samples of an exact tile are not those that were coded")
     return pixels
 
@@ -97,8 +95,3 @@ def pixels_of(file: AecFile, threads: int, damaged: list[Box] | None = None) -> 
     for (left, top, right, bottom), part in parts(file, threads, damaged):
         pixels[top:bottom, left:right] = part
     return pixels
-
-
-def _checksum(pixels: Pixels) -> int:
-    """Low half of the CRC-32 of the samples, row by row."""
-    return zlib.crc32(np.ascontiguousarray(pixels).data) & 0xFFFF

@@ -10,7 +10,6 @@ normative; `aecodec.repeats` finds what is worth it.
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -30,10 +29,9 @@ def pack(pixels: Pixels, taken: Blocks, slowly: bool = False) -> bytes:
     """The layer that keeps the pixels (h,w) or (h,w,3) where they are taken (h,w); b"" for none."""
     if not taken.any():
         return b""
-    three = pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, 2)
-    samples = np.dstack([three, np.full(taken.shape, 255, np.uint8)])
+    samples = np.dstack([vp8l.coloured(pixels), np.full(taken.shape, 255, np.uint8)])
     samples[~taken] = 0
-    return struct.pack("<H", _checksum(samples)) + vp8l.pack(samples, slowly)
+    return struct.pack("<H", vp8l.checksum(samples)) + vp8l.pack(samples, slowly)
 
 
 def unpack(layer: bytes, height: int, width: int) -> tuple[Pixels, Blocks]:
@@ -42,7 +40,7 @@ def unpack(layer: bytes, height: int, width: int) -> tuple[Pixels, Blocks]:
     Raises what `vp8l.unpack` raises, SymbolError for other samples than were coded.
     """
     samples = vp8l.unpack(layer[2:], height, width)
-    if layer[:2] != struct.pack("<H", _checksum(samples)):
+    if layer[:2] != struct.pack("<H", vp8l.checksum(samples)):
         raise SymbolError("the samples of a layer are not those that were coded")
     return samples[..., :3], samples[..., 3] > 0
 
@@ -82,8 +80,3 @@ def laid(
         for _ in each(lay, row, header.tile_count > 1, workers):
             pass
         yield pixels
-
-
-def _checksum(samples: Pixels) -> int:
-    """Low half of the CRC-32 of the samples, row by row."""
-    return zlib.crc32(np.ascontiguousarray(samples).data) & 0xFFFF

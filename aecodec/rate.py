@@ -108,7 +108,8 @@ def psnr(a: Picture, b: Picture) -> float:
     """
     from aecodec.distortion import decibels, hidden_by_alpha, samples_seen, squared_error
 
-    return decibels(squared_error(a.pixels, b.pixels, hidden_by_alpha(a)), samples_seen(a))
+    hidden = hidden_by_alpha(a)
+    return decibels(squared_error(a.pixels, b.pixels, hidden), samples_seen(a.pixels, hidden))
 
 
 def score(a: Picture, b: Picture) -> float:

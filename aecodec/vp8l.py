@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import struct
+import zlib
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +33,19 @@ def available() -> bool:
     return bool(features.check("webp"))
 
 
+def checksum(samples: Pixels) -> int:
+    """Low half of the CRC-32 of samples, row by row: what the format keeps beside a stream."""
+    return zlib.crc32(np.ascontiguousarray(samples).data) & 0xFFFF
+
+
+def coloured(samples: Pixels) -> Pixels:
+    """Grey samples (h,w) as three equal planes (h,w,3); others as they are."""
+    return samples if samples.ndim == 3 else samples[..., None].repeat(3, 2)
+
+
 def pack(samples: Pixels, slowly: bool = False) -> bytes:
-    """The stream of samples (h,w,3), or (h,w,4) with alpha; sides at most MAX_SIDE."""
+    """The stream of samples (h,w), (h,w,3), or (h,w,4) with alpha; sides at most MAX_SIDE."""
+    samples = coloured(samples)
     image = Image.fromarray(np.ascontiguousarray(samples))
     streams = []
     for quality, method in (_QUICK, _SLOW) if slowly else (_QUICK,):

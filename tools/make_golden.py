@@ -78,7 +78,7 @@ def encode(source: Any, quality: float, tile: int, model: str, how: str = "") ->
     how: tuned, exact or layered, as no picture so small is by itself.
     """
     before = codec.TILE, codec.SINGLE_TILE_PIXELS, tuning.fitted, repeats.PROMISING
-    found = repeats.covered, choice.tried
+    found = repeats.covered, choice.Trial.sizes
     try:
         if tile:
             codec.TILE, codec.SINGLE_TILE_PIXELS = tile, 0
@@ -92,13 +92,13 @@ def encode(source: Any, quality: float, tile: int, model: str, how: str = "") ->
             tuning.fitted = lambda *given: fitted(*given[:-1], TUNED * given[-1])
         if how == "layered":
             repeats.covered = third
-            choice.tried = lambda *_: choice.Sizes(plain=1, layered=1)
+            choice.Trial.sizes = lambda *_: choice.Sizes(plain=1, layered=1)  # type: ignore[method-assign]
         options = {"threads": 1, "verify": True, "model": model, "exactly": how == "layered"}
         effort = 4 if how == "tuned" else None
         return codec.encode_picture(source, quality, effort=effort, **options)
     finally:
         codec.TILE, codec.SINGLE_TILE_PIXELS, tuning.fitted, repeats.PROMISING = before
-        repeats.covered, choice.tried = found
+        repeats.covered, choice.Trial.sizes = found
 
 
 def third(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
