@@ -26,7 +26,7 @@ from aecodec.effort import DRAFT, Level
 from aecodec.effort import level as effort_level
 from aecodec.errors import AecError, FormatError, LimitError, SymbolError
 from aecodec.filling import filled
-from aecodec.layer import laid
+from aecodec.layer import layers_of
 from aecodec.model import open_model
 from aecodec.paint import TILE, each, gathered, painted_rows, tile_workers
 from aecodec.picture import Picture
@@ -293,8 +293,8 @@ class Encoder:
             return y_hat
 
         boxes, squares, top = list(file.header.boxes), 0, 0
-        painted = painted_rows(model, file.header, latents, self._threads)
-        for part in laid(file, painted, self._threads):
+        layers = layers_of(file)
+        for part in painted_rows(model, file.header, latents, self._threads, layers):
             rows = slice(top, top + len(part))
             squares += squared_error(part, pixels[rows], hidden if hidden is None else hidden[rows])
             top += len(part)
@@ -305,8 +305,9 @@ class Encoder:
         file = container.read(self._coded, container.MAX_SIDE**2)
         if self._y_hat:
             model = model_of(self._model, file)
-            rows = painted_rows(model, file.header, self._y_hat.__getitem__, self._threads)
-            pixels = gathered(file.header, laid(file, rows, self._threads))
+            y_hat, layers = self._y_hat.__getitem__, layers_of(file)
+            rows = painted_rows(model, file.header, y_hat, self._threads, layers)
+            pixels = gathered(file.header, rows)
         else:  # not kept
             pixels = pixel_decoder(file, self._threads)(None)
         return Picture(pixels, self._picture.alpha)

@@ -18,7 +18,7 @@ from aecodec.axes import turned_model
 from aecodec.container import AecFile, Colour
 from aecodec.damage import Damage, show_damage, survey
 from aecodec.errors import FormatError, SymbolError
-from aecodec.layer import laid
+from aecodec.layer import layers_of
 from aecodec.model import Model, open_model
 from aecodec.paint import Pixels, gathered, painted_rows
 from aecodec.picture import Picture
@@ -108,5 +108,5 @@ def paint_tiles(
             latents = (len(model.prior.luma), size[0] // LATENT, size[1] // LATENT)
             return np.zeros(latents, np.float32)
 
-    rows = painted_rows(model, header, decode, threads)
-    return gathered(header, laid(file, rows, threads, damaged))
+    layers = layers_of(file, damaged)
+    return gathered(header, painted_rows(model, header, decode, threads, layers))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from aecodec.container import Colour, Header
 from aecodec.cost import grey_levels
+from aecodec.layer import Box, Layers, no_layers, open_boxes
 from aecodec.model import Model
 from aecodec.tile import LATENT
 
@@ -63,13 +64,16 @@ def gathered(header: Header, rows: Iterable[Pixels]) -> Pixels:
 
 
 def painted_rows(
-    model: Model, header: Header, latents: Callable[[int], Float], threads: int
+    model: Model,
+    header: Header,
+    latents: Callable[[int], Float],
+    threads: int,
+    layers: Layers = no_layers,
 ) -> Iterator[Pixels]:
     """The pixels of y_hat (M,h,w) of every tile, a row of tiles at a time, from the top.
 
-    The latents of two rows are held.
+    The latents of two rows are held. Where a layer covers the picture, nothing is painted.
     """
-    grey = header.colour is Colour.GREY
     boxes, margin = list(header.boxes), model.halo // LATENT
     parallel = header.tile_count > 1
     workers = tile_workers(header, threads)
@@ -84,14 +88,19 @@ def painted_rows(
         rows = (above, here, row(index + 1))
         _, top, _, bottom = boxes[index * header.columns]
         shape = (bottom - top, header.width)
-        pixels = np.empty(shape if grey else (*shape, 3), np.uint8)
+        pixels = np.empty(shape if header.colour is Colour.GREY else (*shape, 3), np.uint8)
 
         def fill(column: int, rows: Rows = rows, row: int = index, pixels: Pixels = pixels) -> None:
-            left, _, right, _ = boxes[row * header.columns + column]
-            x_hat = model.networks.synthesis(_around(rows, column, margin), header.quality)
-            first, start = model.halo if rows[0] else 0, model.halo if column else 0
-            part = x_hat[first : first + len(pixels), start : start + right - left]
-            pixels[:, left:right] = grey_levels(part) if grey else part
+            number = row * header.columns + column
+            left, _, right, _ = boxes[number]
+            part, over = pixels[:, left:right], layers(number)
+            own = [(0, 0, right - left, len(part))]
+            if over is not None:
+                own = open_boxes(over.taken, 2 * model.halo)
+            start = (model.halo if column else 0, model.halo if rows[0] else 0)
+            _paint(model, header.quality, _around(rows, column, margin), start, part, own)
+            if over is not None:
+                over.lay(part)
 
         for _ in each(fill, range(header.columns), parallel, painters(workers)):
             pass
@@ -99,6 +108,36 @@ def painted_rows(
         above, here = [tile[:, -margin:].copy() for tile in here], rows[2]
     if parallel:
         model.networks.close()
+
+
+def _paint(
+    model: Model, quality: int, y_hat: Float, start: tuple[int, int], pixels: Pixels,
+    boxes: Iterable[Box],
+) -> None:  # fmt: skip
+    """Fill boxes of the pixels (h,w) or (h,w,3) of a tile.
+
+    start: column and row, in pixels of y_hat (M,h,w), of the tile's first pixel. The synthesis sees
+    a halo around each box, and so makes of it what it would make of it in the whole.
+    """
+    for left, top, right, bottom in boxes:
+        (rows, above), (columns, before) = (
+            _seen(first + begin, last + begin, model.halo, length)
+            for first, last, begin, length in (
+                (top, bottom, start[1], y_hat.shape[1]),
+                (left, right, start[0], y_hat.shape[2]),
+            )
+        )
+        x_hat = model.networks.synthesis(np.ascontiguousarray(y_hat[:, rows, columns]), quality)
+        part = x_hat[above : above + bottom - top, before : before + right - left]
+        pixels[top:bottom, left:right] = grey_levels(part) if pixels.ndim == 2 else part
+
+
+def _seen(first: int, last: int, halo: int, length: int) -> tuple[slice, int]:
+    """Which of `length` latents are in sight of the pixels from first up to last, and where among
+    the pixels of these the first one is."""
+    start = max(0, (first - halo) // LATENT)
+    stop = min(length, -(-(last + halo) // LATENT))
+    return slice(start, stop), first - start * LATENT
 
 
 def _around(rows: Rows, column: int, margin: int) -> Float:

@@ -15,7 +15,19 @@ from PIL import Image
 from scripts import load_script
 
 import aecodec
-from aecodec import choice, cli, codec, container, filling, layer, pillow_plugin, rate, repeats
+from aecodec import (
+    choice,
+    cli,
+    codec,
+    container,
+    decoding,
+    filling,
+    layer,
+    pillow_plugin,
+    rate,
+    repeats,
+    transforms,
+)
 from aecodec.container import AecFile, Colour, Header, Tile
 from aecodec.errors import FormatError, SymbolError
 from aecodec.head import vp8l_start
@@ -263,6 +275,56 @@ def test_verification_finds_a_wrong_layer() -> None:
         encoder._digests[codec.digest(data)]
     )
     assert encoder.verify(other) < encoder.verify(data)
+
+
+@pytest.mark.parametrize("side", [0, 256])
+def test_only_what_shows_is_painted(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if side:
+        monkeypatch.setattr(codec, "TILE", side)
+        monkeypatch.setattr(codec, "SINGLE_TILE_PIXELS", 0)
+    page = np.repeat(synthetic.text(640, 384)[..., None], 3, 2)
+    photo = synthetic.picture("RGB", 104, 88).pixels
+    page[:88, :104], page[-88:, -104:] = photo, photo[::-1]
+    file = container.read(codec.encode_picture(Picture(page, None), 60))
+    assert file.header.layered
+    painted: list[tuple[int, ...]] = []
+    synthesis = transforms.OnnxNetworks.synthesis
+
+    def spy(self: transforms.OnnxNetworks, y_hat: Pixels, quality: int) -> Pixels:
+        painted.append(y_hat.shape)
+        return synthesis(self, y_hat, quality)
+
+    monkeypatch.setattr(transforms.OnnxNetworks, "synthesis", spy)
+    pixels = decoding.pixel_decoder(file, 2)(None)
+    assert len(painted) == 2
+    assert sum(h * w for _, h, w in painted) < 24 * 40 / 2
+    monkeypatch.setattr(decoding, "layers_of", lambda *_: layer.no_layers)
+    whole = decoding.pixel_decoder(file, 2)(None)
+    assert len(painted) == (8 if side else 3)
+    for part in (np.s_[:80, :96], np.s_[-80:, -96:]):
+        assert np.abs(pixels[part].astype(int) - whole[part]).max() <= 1
+    assert_array_equal(pixels[:96, 128:], page[:96, 128:])
+
+
+def test_boxes_hold_all_that_is_open_and_leave_wide_gaps_out() -> None:
+    rng = np.random.default_rng(3)
+    for gap in (8, 20, 1000):
+        taken = np.ones((90, 120), bool)
+        for top, left in rng.integers(0, 90, (6, 2)):
+            taken[top : top + 5, left : left + 9] = False
+        boxes, covered = layer.open_boxes(taken, gap), np.zeros_like(taken)
+        for left, top, right, bottom in boxes:
+            assert not covered[top:bottom, left:right].any()
+            covered[top:bottom, left:right] = True
+            part = ~taken[top:bottom, left:right]
+            for axis in (0, 1):
+                seen = np.flatnonzero(part.any(axis))
+                assert (seen[0], seen[-1]) == (0, part.shape[1 - axis] - 1)
+                assert np.diff(seen, prepend=0).max() <= gap + 1
+        assert np.all(covered | taken)
+    assert len(boxes) == 1
+    assert layer.open_boxes(np.ones((8, 8), bool), 4) == []
+    assert layer.open_boxes(np.zeros((8, 9), bool), 4) == [(0, 0, 9, 8)]
 
 
 def test_latents_are_those_of_the_picture() -> None:
