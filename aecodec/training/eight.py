@@ -30,6 +30,7 @@ from aecodec.training.layers import (
     Depthwise,
     Pointwise,
     convolution,
+    fake_whole,
     per_row,
     whole_weights,
 )
@@ -59,7 +60,7 @@ class Point(nn.Module):
             return self._whole(x.float(), float(self.scale))
 
     def _whole(self, x: Tensor, scale: float) -> Tensor:
-        return torch.fake_quantize_per_tensor_affine(x, scale, 0, self.low, self.high)
+        return fake_whole(x, scale, self.low, self.high)
 
     def errors(self, scales: list[float]) -> Tensor:
         """Squared error, on what was seen, with each scale."""

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aecodec.training.config import Config
-from aecodec.training.layers import QualityVectors, per_row, whole_weights
+from aecodec.training.layers import QualityVectors, fake_whole, per_row, whole_weights
 
 LEVELS = 255
 LEAST_FACTOR = 0.01  # of a quality on a channel: a positive one commutes with the first ReLU
@@ -196,9 +196,8 @@ class Filter(nn.Module):
             return a
         scale, zero = self.scales()
         with torch.autocast(a.device.type, enabled=False):
-            return torch.fake_quantize_per_tensor_affine(
-                a.float(), float(scale[point]), int(zero[point]), 0, LEVELS
-            )
+            zeros = int(zero[point])
+            return fake_whole(a.float(), float(scale[point]), -zeros, LEVELS - zeros)
 
     def _inner(self, conv: nn.Module, a: Tensor) -> Tensor:
         assert isinstance(conv, nn.Conv2d)

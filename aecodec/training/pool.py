@@ -57,16 +57,16 @@ def code_pool(model: Codec, tiles: Pixels, cfg: TrainConfig, count: int, encoder
         batch = (source.half().cpu(), x.to(torch.uint8), quality)
         if not made:
             whole = -(-count // len(x)) * len(x)
-            made = [_rows(whole, part) for part in batch]
+            made = [_rows(whole, part, half_pays(device)) for part in batch]
         for column, part in zip(made, batch, strict=True):
             column[start : start + len(part)] = part
         start += len(x)
     return Pool(*made)
 
 
-def _rows(count: int, like: Tensor) -> Tensor:
-    """An empty tensor of so many rows; pictures and latents with channels last."""
-    layout = torch.channels_last if like.dim() == 4 else torch.contiguous_format
+def _rows(count: int, like: Tensor, last: bool) -> Tensor:
+    """An empty tensor of so many rows; last: pictures and latents have their channels last."""
+    layout = torch.channels_last if last and like.dim() == 4 else torch.contiguous_format
     return torch.empty((count, *like.shape[1:]), dtype=like.dtype, memory_format=layout)
 
 
