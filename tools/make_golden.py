@@ -27,6 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import synthetic  # noqa: E402 - the drawings that the tests use
 
 from aecodec import choice, codec, container, rate, repeats, tuning, weights  # noqa: E402
+from aecodec.errors import AecError  # noqa: E402
 
 FOLDER = ROOT / "tests" / "golden"
 MAX_TOTAL = 200_000  # bytes of all files of one model
@@ -157,4 +158,7 @@ def write(model: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except AecError as error:
+        sys.exit(str(error))
