@@ -134,6 +134,8 @@ class Encoder:
             raise FormatError(f"quality {quality:g} is not between 0 and 100")
         level = DRAFT if draft and self.slow else self._level
         header = replace(self._header, quality=round(quality * 100))
+        if self._flat:
+            return self._taken(self._exact_bytes)
         sizes = self._tried(header, level)
         if sizes and sizes.surely_exact:
             return self._taken(self._exact_bytes)
@@ -152,6 +154,14 @@ class Encoder:
         if self._layer is None and self.exact is None:
             return None
         return self._trial.sizes(header.quality, level)
+
+    @functools.cached_property
+    def _flat(self) -> bool:
+        """Whether the picture is one colour, which takes some bytes anyway, and may be kept."""
+        pixels = self._picture.pixels
+        if not np.array_equal(pixels[0, 0], pixels[-1, -1]) or self.exact is None:
+            return False
+        return bool((pixels == pixels[0, 0]).all())
 
     @functools.cached_property
     def _trial(self) -> choice.Trial:

@@ -67,6 +67,17 @@ def test_the_smaller_file_wins() -> None:
     assert [len(data) for data in files] == sorted(len(data) for data in files)
 
 
+@pytest.mark.parametrize("shape", [(256, 256, 3), (9, 200), (8, 8, 3)])
+def test_one_colour_is_exact_at_every_quality(shape: tuple[int, ...]) -> None:
+    pixels = np.full(shape, 255, np.uint8)
+    files = {codec.encode_picture(Picture(pixels), quality) for quality in (0, 4, 30, 100)}
+    assert len(files) == 1
+    assert_array_equal(codec.decode_file(files.pop()).pixels, pixels)
+    pixels[3, 5] = 0  # of two colours the smaller file wins
+    small, exact = (len(codec.encode_picture(Picture(pixels), quality)) for quality in (0, 100))
+    assert small <= exact
+
+
 def test_no_search_where_the_exact_file_is_far_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search.Cost, "corrected", None)  # every pass needs it
     encoder = codec.Encoder(PAGE, effort=8)

@@ -53,7 +53,7 @@ def test_extreme_pixels_are_coded_without_clipping(
     name: str, quality: float, largest: list[int]
 ) -> None:
     source = Picture(pixels(name))
-    data = codec.encode_picture(source, quality, verify=True)
+    data = codec.encode_picture(source, quality, verify=True, exactly=False)
     back = codec.decode_file(data).pixels
     assert (back.shape, back.dtype) == (source.pixels.shape, np.uint8)
     assert max(largest) < SYMBOL_LIMIT // 4  # far from where residuals would be clipped
