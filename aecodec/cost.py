@@ -18,7 +18,7 @@ from aecodec.distortion import squared_error
 from aecodec.model import Model
 from aecodec.prior import MAX_QUALITY
 from aecodec.tile import LATENT, Coded
-from aecodec.window import Window
+from aecodec.window import Window, sight
 
 Float = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -92,7 +92,10 @@ class Cost:
         whole = self.surrounded(window, y_hat)
         x_hat, missing = np.empty_like(window.pixels), np.zeros_like(whole)
         for rows, columns in itertools.product(*map(_blocks, x_hat.shape[:2])):
-            high, wide = self._reach(rows, whole.shape[1]), self._reach(columns, whole.shape[2])
+            high, wide = (
+                sight(part.start, part.stop, self.model.halo, length)
+                for part, length in zip((rows, columns), whole.shape[1:], strict=True)
+            )
             seen = _pixels(high), _pixels(wide)
             # Only errors in the block count, but latents around it may be to blame for them.
             counted = np.zeros(x_hat.shape[:2], np.float32)
@@ -108,12 +111,6 @@ class Cost:
                 : rows.stop - rows.start, : columns.stop - columns.start
             ]
         return self._shown(window, x_hat), missing[:, window.rows, window.columns]
-
-    def _reach(self, part: slice, length: int) -> slice:
-        """The latents, of so many, that a range of pixels depends on."""
-        halo = self.model.halo
-        first, last = (part.start - halo) // LATENT, -(-(part.stop + halo) // LATENT)
-        return slice(max(0, first), min(length, last))
 
     def _shown(self, window: Window, x_hat: Pixels) -> Pixels:
         shown = x_hat[: window.height, : window.width]

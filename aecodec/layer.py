@@ -17,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from aecodec import vp8l
-from aecodec.container import AecFile
+from aecodec.container import AecFile, Box
 from aecodec.errors import FormatError, SymbolError
 
 Pixels = npt.NDArray[np.uint8]
 Blocks = npt.NDArray[np.bool_]
-Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 class Layer(NamedTuple):

@@ -9,11 +9,12 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from aecodec.container import Colour, Header
+from aecodec.container import Box, Colour, Header
 from aecodec.cost import grey_levels
-from aecodec.layer import Box, Layers, no_layers, open_boxes
+from aecodec.layer import Layers, no_layers, open_boxes
 from aecodec.model import Model
 from aecodec.tile import LATENT
+from aecodec.window import sight
 
 Float = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -120,24 +121,13 @@ def _paint(
     a halo around each box, and so makes of it what it would make of it in the whole.
     """
     for left, top, right, bottom in boxes:
-        (rows, above), (columns, before) = (
-            _seen(first + begin, last + begin, model.halo, length)
-            for first, last, begin, length in (
-                (top, bottom, start[1], y_hat.shape[1]),
-                (left, right, start[0], y_hat.shape[2]),
-            )
-        )
+        x, y = left + start[0], top + start[1]
+        rows = sight(y, bottom + start[1], model.halo, y_hat.shape[1])
+        columns = sight(x, right + start[0], model.halo, y_hat.shape[2])
         x_hat = model.networks.synthesis(np.ascontiguousarray(y_hat[:, rows, columns]), quality)
-        part = x_hat[above : above + bottom - top, before : before + right - left]
+        x, y = x - columns.start * LATENT, y - rows.start * LATENT
+        part = x_hat[y : y + bottom - top, x : x + right - left]
         pixels[top:bottom, left:right] = grey_levels(part) if pixels.ndim == 2 else part
-
-
-def _seen(first: int, last: int, halo: int, length: int) -> tuple[slice, int]:
-    """Which of `length` latents are in sight of the pixels from first up to last, and where among
-    the pixels of these the first one is."""
-    start = max(0, (first - halo) // LATENT)
-    stop = min(length, -(-(last + halo) // LATENT))
-    return slice(start, stop), first - start * LATENT
 
 
 def _around(rows: Rows, column: int, margin: int) -> Float:

@@ -69,3 +69,9 @@ def inner(box: Box, grown: Box) -> tuple[slice, slice]:
     width = (padded(box[2]) - box[0]) // LATENT
     height = (padded(box[3]) - box[1]) // LATENT
     return slice(top, top + height), slice(left, left + width)
+
+
+def sight(first: int, last: int, halo: int, length: int) -> slice:
+    """The latents, of `length` in a row, that the pixels from first up to last depend on."""
+    start, stop = (first - halo) // LATENT, -(-(last + halo) // LATENT)
+    return slice(max(0, start), min(length, stop))
