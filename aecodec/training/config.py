@@ -106,6 +106,7 @@ class TrainConfig:
     eight_bit_prior: bool = False  # train the prior in its 8-bit arithmetic
     eight_bit_predictor: bool = False  # train the predictor in its 8-bit arithmetic
     quantised_filter: bool = False  # train the filter in its 8-bit arithmetic
+    eye: float = 0.0  # share of structural error in what the filter learns from (synthesis.py)
     deadzone: float = 0.0  # strength of the dead zone in what synthesis and later steps see
     hard: bool = False  # rates of the symbols, not of the noisy latent: only for judging
     freeze_synthesis: bool = False  # train the probability model alone

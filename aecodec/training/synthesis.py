@@ -3,12 +3,13 @@
 The latents of a pool of crops are coded once (`aecodec.training.pool`), and the
 synthesis (linear path, g_s and filter) learns to restore the crops from them. Nothing else
 is run, so a step takes a fraction of a full one; with `linear_lr = 0` the filter learns alone
-and the pool holds pictures of the linear path, which takes half of what is left. The run
-resumes from its `last.ckpt`.
+and the pool holds pictures of the linear path, which takes half of what is left. With `eye` above
+0 it learns what structure looks like beside squared error. The run resumes from its `last.ckpt`.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from aecodec.training.model import Codec
 from aecodec.training.part import PartRun, batches, part_arguments, part_options
 from aecodec.training.pool import Pool, code_pool, filter_alone
 from aecodec.training.precision import half_pays
+from aecodec.training.structure import structural_error
 
 WATCHED = 40  # batches
 HOPELESS = 12.0  # times the median of what the linear path leaves of crops
@@ -35,14 +37,22 @@ def _in_band(name: str, band: int) -> bool:
     return band < 0 or name.startswith(f"filter.bands.{band}.")
 
 
-def distortion(model: Codec, batch: Pool) -> Tensor:
-    """Mean over samples of lambda^1/2 x MSE, scaled as in `aecodec.training.loss`."""
+def distortion(model: Codec, batch: Pool, eye: float = 0.0) -> Tensor:
+    """Mean over samples of lambda^1/2 x MSE, scaled as in `aecodec.training.loss`.
+
+    eye: how many times as much a percent of a sample's structural error counts as one of its MSE.
+    """
     device = model.s.device
-    quality = batch.quality.to(device)
+    quality, x = batch.quality.to(device), batch.x.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=half_pays(device)):
         restore = model.restore if filter_alone(model) else model.synthesis
         x_hat = restore(batch.source.to(device).float(), quality)
-    return _weighted_error(model, x_hat, batch.x.to(device), quality).mean()
+    error = _weighted_error(model, x_hat, x, quality)
+    if eye:
+        structure = structural_error(x_hat.float(), x.float())
+        # A sample's share of it is what its MSE is: samples weigh what they did before.
+        error = error + eye * (error / structure).detach() * structure
+    return error.mean()
 
 
 def _weighted_error(model: Codec, x_hat: Tensor, x: Tensor, quality: Tensor) -> Tensor:
@@ -110,7 +120,8 @@ def run(cfg: TrainConfig, count: int, device: torch.device, encoder: str = "") -
         replace_hopeless(state.model, pool)
     if cfg.quantised_filter and state.model.filter.lacks_ranges():
         watch(state.model, pool, cfg)
-    state.train(distortion, batches(pool, cfg, state.step))
+    loss = functools.partial(distortion, eye=cfg.eye)
+    state.train(loss, batches(pool, cfg, state.step))
 
 
 @click.command()
