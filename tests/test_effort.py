@@ -143,9 +143,9 @@ def test_a_limit_of_time_ends_a_search_with_a_file() -> None:
 
 def test_the_python_functions(tmp_path: Path) -> None:
     source = picture.to_image(synthetic.picture("RGB", 90, 70))
-    data = aecodec.encode(source, 60, effort=5)
-    assert data == codec.encode_picture(picture.from_image(source), 60, effort=5)
-    assert data != aecodec.encode(source, 60)
+    data = aecodec.encode(source, 80, effort=5)
+    assert data == codec.encode_picture(picture.from_image(source), 80, effort=5)
+    assert data != aecodec.encode(source, 80)  # passes may find nothing better, but do here
     for number in (2, 4):
         data = aecodec.encode(source, size=1500, effort=number)
         assert 0.98 * 1500 <= len(data) <= 1500
