@@ -190,6 +190,19 @@ def test_the_filter_alone_learns_with_more_blocks_than_it_started_from(
     assert all(name.startswith("filter.") for name in moved)
 
 
+def test_structure_counts_where_a_configuration_says_so(started: tuple[TrainConfig, Path]) -> None:
+    cfg, folder = started
+    found = []
+    for eye in (0.0, 1.0):
+        out = folder / str(eye)
+        here = dataclasses.replace(cfg, linear_lr=0.0, crop=128, steps=4, eye=eye, out=str(out))
+        synthesis.run(here, 8, torch.device("cpu"))
+        found.append(load_file(out / "best.safetensors"))
+    moved = {name for name in found[0] if not torch.equal(found[0][name], found[1][name])}
+    assert moved
+    assert all(name.startswith("filter.") for name in moved)
+
+
 def test_the_filter_of_a_band_learns_on_its_qualities_alone(
     started: tuple[TrainConfig, Path],
 ) -> None:
